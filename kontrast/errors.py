@@ -6,3 +6,10 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with 2. Any other exception is a defect of Kontrast.
     """
+
+
+class TrainingStopped(RuntimeError):  # noqa: N818  # named as the user reads it
+    """Training ended itself: a loss that is not a number, or a collapse under `--on-collapse stop`.
+
+    The command line prints the message without a traceback and exits with 1.
+    """

@@ -1,0 +1,7 @@
+"""`python -m kontrast`."""
+
+import sys
+
+from kontrast.cli import main
+
+sys.exit(main())

@@ -1,0 +1,214 @@
+"""Put the parts together: options shared by commands, and from them data, encoder, policy and method."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from kontrast import data as data_package
+from kontrast.augment.policies import POLICIES, Policy
+from kontrast.data import ImageSet, hold_out
+from kontrast.errors import InputError
+from kontrast.methods import METHODS, Method
+from kontrast.nn.encoders import Encoder, Stem, encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which images."""
+
+    data: str
+    """A folder of images, a CSV or Parquet table with a column `path`, an .npz of arrays, or `sample:NAME`.
+
+    From Python also an `ImageSet` or a torch `Dataset`.
+    """
+    labels: Path | None = None
+    """Table with columns `path,label` and, if you have them, `group` (patient, lesion, volume) and `split`."""
+    size: int | None = None
+    """Side of the square that the encoder sees, in pixels; by default the images' own up to 256, else 224."""
+    channels: int | None = None
+    """1 or 3; by default what the files have."""
+    limit: int | None = None
+    """Use only so many images, always the same ones, in proportion to the classes."""
+    max_unreadable: float = 0.01
+    """Share of files that may be unreadable; they are named and skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Which encoder, and what it is shown."""
+
+    encoder: str = "resnet18"
+    """Any architecture of timm."""
+    stem: Stem = "auto"
+    """`small` keeps full resolution at the input (costs more, sees more); `auto` does so below 64 px."""
+    init: str = "none"
+    """`none` for random weights, `pretrained` for timm's own, or a .safetensors, .npz or .pth, or a run."""
+    policy: str = "natural"
+    """Augmentation: digits, mri, natural or xray."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Images on both sides of the split. Only `train` may be learned from; without labels, `test` is None."""
+
+    train: ImageSet
+    test: ImageSet | None
+
+
+def open_data(options: DataOptions) -> ImageSet:
+    """The images that the options name."""
+    found = data_package.open(
+        options.data,
+        labels=options.labels,
+        size=options.size,
+        channels=options.channels,
+        max_unreadable=options.max_unreadable,
+    )
+    return found if options.limit is None else _limited(found, options.limit)
+
+
+def split(data: ImageSet) -> Parts:
+    """Training and test images: the data's own split, or a fixed hold-out by class and group; no labels, no test."""
+    if data.labels is None and (data.parts is None or not np.isin(["test", "validation"], data.parts).any()):
+        return Parts(train=data, test=None)
+    train, test = hold_out(data)
+    return Parts(train=data.take(train), test=data.take(test))
+
+
+def labelled_positions(data: ImageSet) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Positions of the images that have a label."""
+    if data.labels is None:
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(data.labels >= 0 if data.labels.ndim == 1 else ~np.isnan(data.labels).all(axis=1))
+
+
+def require_labels(data: ImageSet, what: str) -> None:
+    """Refuse to go on without labels.
+
+    Raises:
+        InputError: No image has one.
+    """
+    if not len(labelled_positions(data)):
+        raise InputError(f"{what} needs labels; {data.name} has none, so name a table with --labels")
+
+
+def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: int) -> Encoder:
+    """The encoder, normalising by the statistics of the training images unless its weights bring their own."""
+    torch.manual_seed(seed)
+    mean, std = train.mean_std()
+    return encoder(
+        options.encoder,
+        channels=train.channels,
+        size=size,
+        stem=options.stem,
+        init=options.init,
+        mean=mean,
+        std=tuple(max(value, 1e-3) for value in std),
+    )
+
+
+def build_policy(options: EncoderOptions, size: int) -> Policy:
+    """The augmentation policy of that name."""
+    return POLICIES[named(options.policy, POLICIES, "policy")](size)
+
+
+def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: ImageSet) -> Method:
+    """The method of that name around an encoder; `config` is its `Config`, or None for the defaults."""
+    method = METHODS[named(name, METHODS, "method")]
+    if not method.reads_labels:
+        return method(built, policy, config)  # type: ignore[call-arg]
+    require_labels(data, name)
+    return method(built, policy, config, num_classes=len(data.classes))  # type: ignore[call-arg]
+
+
+def named(name: str, known: Iterable[str], what: str) -> str:
+    """The name itself, if it is known.
+
+    Raises:
+        InputError: It is not; near names are given.
+    """
+    known = sorted(known)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+    raise InputError(f"there is no {what} {name!r}: {hint}")
+
+
+def claim_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Make the folder of a run or study and write its `config.yaml`, or make sure that it is the same one's.
+
+    Raises:
+        InputError: It holds something already and `resume` is not set, or it was made with other settings.
+    """
+    file = out / "config.yaml"
+    wanted = json.loads(json.dumps(settings, default=_plain))
+    if file.is_file() and resume:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        changed = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
+        if changed:
+            key = sorted(changed)[0]
+            raise InputError(
+                f"a resumed run keeps its settings; {key} was {found.get(key)!r} in {out} and is {wanted.get(key)!r} "
+                "now, so give the old value or another --out"
+            )
+        return
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise InputError(f"--out must be a new or empty folder; {out} holds something, so add --resume or name another")
+    out.mkdir(parents=True, exist_ok=True)
+    partial = out / ".config.yaml.partial"
+    partial.write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(file)
+
+
+def kept(out: Path) -> str:
+    """What an interrupted command left in its folder, in words."""
+    checkpoints = sorted(out.glob("checkpoint/epoch_*.pt"))
+    if checkpoints:
+        return f"{out} keeps the checkpoint of epoch {int(checkpoints[-1].stem[6:])}; go on with --resume"
+    cells, runs = len(list(out.glob("cells/*/*/*.npz"))), len(list(out.glob("runs/*/*/encoder.safetensors")))
+    begun = len(list(out.glob("runs/*/*/checkpoint/epoch_*.pt"))) > 0
+    if cells or runs or begun:
+        return f"{out} keeps {runs} finished encoders and {cells} scored cells; the same command goes on from there"
+    return "nothing was finished yet, so nothing is kept"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, default=_plain) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """Data by their name, dataclasses as objects, all else as text."""
+    if isinstance(value, ImageSet):
+        return value.name
+    if is_dataclass(value) and not isinstance(value, type):
+        return vars(value)
+    return str(value)
+
+
+def _limited(data: ImageSet, limit: int) -> ImageSet:
+    """A fixed subset: the same share of the training and of the test part, stratified where all images are labelled."""
+    if limit >= len(data):
+        return data
+    strata = (
+        np.zeros(len(data), dtype=np.int64) if data.parts is None else np.unique(data.parts, return_inverse=True)[1]
+    )
+    if data.labels is not None and data.labels.ndim == 1:
+        strata = strata * (len(data.classes) + 1) + data.labels + 1
+    order = np.random.default_rng(0).permutation(len(data))
+    order = order[np.argsort(strata[order], kind="stable")]
+    kept = np.sort(order[np.linspace(0, len(data) - 1, limit).round().astype(np.int64)])
+    return data.take(kept)

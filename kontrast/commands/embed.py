@@ -1,0 +1,95 @@
+"""`kontrast embed RUN`: the representations of images, as a table or as arrays."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kontrast.commands.assemble import DataOptions, open_data
+from kontrast.commands.call import keyword_call
+from kontrast.data import ImageSet
+from kontrast.errors import InputError
+from kontrast.evaluate.features import features
+from kontrast.nn.encoders import load_encoder
+from kontrast.train.parallel import choose_device
+
+log = logging.getLogger("kontrast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(DataOptions):
+    """Write one representation an image: .parquet or .csv (columns path, label, e0, e1 ...), or .npz."""
+
+    run: Path
+    """Folder of a run, or an exported .safetensors."""
+    out: Path
+    """File to write; its suffix names the format."""
+    device: str = "auto"
+    """`auto` is the first GPU if there is one."""
+
+
+def run(options: Embed) -> Path:
+    """Embed images; returns the path of the file."""
+    if options.out.suffix not in _WRITERS:
+        raise InputError(f"--out must end in {', '.join(_WRITERS)}; got {options.out.name}")
+    if options.out.exists():
+        raise InputError(f"embeddings never overwrite; {options.out} is there already, so name another file")
+    encoder = load_encoder(options.run).to(choose_device(options.device))
+    data = open_data(options)
+    found = features(encoder, data)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = options.out.with_name(f".{options.out.name}.partial")
+    try:
+        _WRITERS[options.out.suffix](partial, data, found)
+        os.replace(partial, options.out)
+    finally:
+        partial.unlink(missing_ok=True)
+    log.info("%d representations of width %d are in %s", *found.shape, options.out)
+    return options.out
+
+
+def _label_names(data: ImageSet) -> list[str]:
+    if data.labels is None or data.is_multilabel:
+        return [""] * len(data)
+    return [data.classes[label] if label >= 0 else "" for label in data.labels]
+
+
+def _write_npz(path: Path, data: ImageSet, found: NDArray[np.float32]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, path=np.array(data.names), label=np.array(_label_names(data)), embedding=found)
+
+
+def _write_csv(path: Path, data: ImageSet, found: NDArray[np.float32]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", *(f"e{i}" for i in range(found.shape[1]))])
+        rows = zip(data.names, _label_names(data), found, strict=True)
+        writer.writerows([name, label, *row.tolist()] for name, label, row in rows)
+
+
+def _write_parquet(path: Path, data: ImageSet, found: NDArray[np.float32]) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise InputError("Parquet needs pyarrow: pip install 'kontrast[tables]', or write .csv or .npz") from error
+    columns: dict[str, Any] = {"path": list(data.names), "label": _label_names(data)}
+    columns |= {f"e{i}": column for i, column in enumerate(found.T)}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+_WRITERS: dict[str, Callable[[Path, ImageSet, NDArray[np.float32]], None]] = {
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".npz": _write_npz,
+}
+
+embed = keyword_call(Embed, run)

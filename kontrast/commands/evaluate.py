@@ -1,0 +1,74 @@
+"""`kontrast evaluate PROTOCOL RUN`: scores of one encoder at several numbers of labels, with intervals."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from kontrast.commands.assemble import EncoderOptions, build_policy, labelled_positions, named, write_json
+from kontrast.commands.call import keyword_call
+from kontrast.commands.provenance import provenance
+from kontrast.commands.run import RunOptions, open_run
+from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, protocol_settings
+from kontrast.evaluate.intervals import estimate
+from kontrast.evaluate.metrics import METRICS
+from kontrast.evaluate.protocols import PROTOCOLS, Subject
+from kontrast.study.plan import draws
+from kontrast.train.fit import Fit
+from kontrast.train.parallel import choose_device
+
+log = logging.getLogger("kontrast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(RunOptions, ScoringOptions):
+    """Score an encoder on test images that pre-training never saw, at several numbers of labels."""
+
+    protocol: str
+    """knn, linear or finetune."""
+    device: str = "auto"
+    """`auto` is the first GPU if there is one."""
+    seed: int = 0
+    """Of the label draws."""
+
+
+def run(options: Evaluate) -> dict[str, Any]:
+    """Score an encoder; writes `RUN/evaluations/PROTOCOL.json` and returns its content."""
+    ask = PROTOCOLS[named(options.protocol, PROTOCOLS, "protocol")]
+    subject = _subject(options)
+    train, truth, groups = subject.train, subject.test.labels, subject.test.groups
+    assert truth is not None, "open_run refuses data without labels"
+    labelled = labelled_positions(train)
+    main = main_metric(options, train)
+    console = Console(stderr=True, highlight=False)
+    rows = []
+    for budget in budgets(options):
+        drawn = list(draws(train, labelled, labelled[:0], budget, seed=options.seed, num_draws=options.draws))
+        answers = np.stack([ask(subject, one.labelled, [None], one.seed)[0] for one in drawn])[None]
+        scores = {name: estimate(truth, answers, name, groups=groups) for name in METRICS}
+        rows.append({"labels": len(drawn[0].labelled), "draws": len(drawn), "scores": scores})
+        count = f"{len(drawn[0].labelled):,} labels"
+        console.print(f"{options.protocol}, {count}: {main} {scores[main]} ({scores[main].scope})")
+    found = {"protocol": options.protocol, "settings": vars(options), "rows": rows, **provenance(train)}
+    path = options.run / "evaluations" / f"{options.protocol}.json"
+    write_json(path, found)
+    log.info("all scores are in %s", path)
+    return found
+
+
+def _subject(options: Evaluate) -> Subject:
+    """The run's encoder before its data; training on labels takes as many steps as the run did."""
+    settings, encoder, parts = open_run(options, "evaluation")
+    assert parts.test is not None
+    encoder = encoder.to(choose_device(options.device))
+    training = Fit(**{f.name: settings[f.name] for f in fields(Fit)})
+    steps = max(1, len(parts.train) // settings["batch_size"]) * settings["epochs"]
+    policy = build_policy(EncoderOptions(policy=settings["policy"]), encoder.spec.size)
+    return Subject(encoder, parts.train, parts.test, policy, protocol_settings(options, training, steps=steps))
+
+
+evaluate = keyword_call(Evaluate, run)

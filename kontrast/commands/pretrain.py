@@ -1,0 +1,127 @@
+"""`kontrast pretrain METHOD`: learn an encoder from images, without labels."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kontrast import distributed
+from kontrast.commands.assemble import (
+    DataOptions,
+    EncoderOptions,
+    build_encoder,
+    build_method,
+    build_policy,
+    claim_folder,
+    labelled_positions,
+    open_data,
+    split,
+    write_json,
+)
+from kontrast.commands.call import keyword_call
+from kontrast.commands.provenance import provenance
+from kontrast.data import ImageSet, Loader, validation_part
+from kontrast.errors import InputError
+from kontrast.evaluate.features import features
+from kontrast.evaluate.knn import knn_predict
+from kontrast.evaluate.linear import linear_probe
+from kontrast.evaluate.metrics import METRICS
+from kontrast.nn.encoders import Encoder
+from kontrast.train.fit import Fit, fit
+
+log = logging.getLogger("kontrast")
+
+MONITORED = 2000
+"""At most so many labelled images are looked at when scores are followed during training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(DataOptions, EncoderOptions, Fit):
+    """Learn an encoder from images; test images, where labels make a split possible, are never used."""
+
+    method: str
+    """byol, moco, simclr, simsiam or supervised."""
+    out: Path
+    """Folder of the run: config.yaml, metrics.jsonl, checkpoint/, encoder.safetensors, encoder.json."""
+    config: Any = None
+    """The method's own settings, such as `SimCLR.Config(temperature=0.1)`."""
+    batch_size: int = 256
+    """Images a step; each gives two views."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+
+
+def run(options: Pretrain) -> Path:
+    """Train a method on images and write its run; returns the folder."""
+    distributed.start()
+    train = split(open_data(options)).train
+    pretrain_on(train, options, title=options.method)
+    log.info("the encoder is in %s", options.out)
+    return options.out
+
+
+def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
+    """Train on images that are already open and split."""
+    size = options.size or train.size
+    if options.method == "supervised":
+        train = train.take(labelled_positions(train))
+    if len(train) < 2:
+        raise InputError(f"pre-training contrasts images with each other, so it needs two; got {len(train)}, add some")
+    built = build_encoder(options, train, size, seed=options.seed)
+    method = build_method(options.method, options.config, built, build_policy(options, size), train)
+    claim_folder(options.out, settings(options), resume=options.resume)
+    _check_same_data(options.out, train)
+    write_json(options.out / "run.json", provenance(train))
+    loader = Loader(train, options.batch_size, seed=options.seed)
+    monitor = _monitor(train) if options.evaluate_every else None
+    fit(method, loader, options, out=options.out, resume=options.resume, evaluate=monitor, title=title)
+
+
+def settings(options: Pretrain) -> dict[str, Any]:
+    """The run's settings as flags at rest: the content of `config.yaml`, which `--recipe` reads."""
+    flat = {key: value for key, value in vars(options).items() if key not in ("config", "out", "resume")}
+    return {**flat, **(asdict(options.config) if options.config is not None else {})}
+
+
+def _check_same_data(out: Path, train: ImageSet) -> None:
+    file = out / "run.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else provenance(train)
+    if (known["fingerprint"], known["images"]) != (train.fingerprint, len(train)):
+        raise InputError(f"a resumed run keeps its data; they have changed since {out} began, so name another --out")
+
+
+def _monitor(train: ImageSet) -> Callable[[Encoder], dict[str, float]]:
+    """Scores an encoder on a validation part of the labelled training images; nothing is chosen by them."""
+    labelled = labelled_positions(train)
+    labelled = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), MONITORED)).round().astype(np.int64)]
+    seen = train.take(labelled)
+    parts = None if seen.labels is None or not len(seen) else validation_part(seen.labels, groups=seen.groups)
+    if parts is None:
+        raise InputError(
+            "--evaluate-every scores on labelled images, at least two of each class; "
+            f"{train.name} has {len(seen)} labelled ones, so name --labels or leave the flag out"
+        )
+    fitted, held = (seen.take(part) for part in parts)
+
+    def scores(encoder: Encoder) -> dict[str, float]:
+        known, asked = features(encoder, fitted), features(encoder, held)
+        assert fitted.labels is not None
+        assert held.labels is not None
+        votes = knn_predict(known, fitted.labels, asked, num_classes=len(train.classes))
+        probe = linear_probe(known, fitted.labels, asked, num_classes=len(train.classes), strengths=(0.01, 1.0))
+        accuracy = METRICS["accuracy"]
+        return {
+            "knn_accuracy": accuracy(held.labels, votes),
+            "linear_accuracy": accuracy(held.labels, probe.probabilities),
+        }
+
+    return scores
+
+
+pretrain = keyword_call(Pretrain, run)

@@ -1,0 +1,274 @@
+"""`kontrast study DATA`: does contrastive pre-training help on these data? Many runs, and one page."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from kontrast import distributed
+from kontrast.commands.assemble import (
+    DataOptions,
+    EncoderOptions,
+    Parts,
+    build_encoder,
+    build_policy,
+    claim_folder,
+    labelled_positions,
+    named,
+    open_data,
+    require_labels,
+    split,
+    write_json,
+)
+from kontrast.commands.call import keyword_call
+from kontrast.commands.pretrain import Pretrain, pretrain_on
+from kontrast.commands.provenance import provenance, versions
+from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, protocol_settings
+from kontrast.errors import InputError
+from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
+from kontrast.methods import METHODS
+from kontrast.nn.encoders import Encoder, load_encoder
+from kontrast.study import page, plan
+from kontrast.study.findings import Truth, differences, recommendation, score_rows, verdicts
+from kontrast.study.plan import Answers, Arm, Budget, Draw, Positions
+from kontrast.train.fit import Fit
+from kontrast.train.health import sentence
+from kontrast.train.log import Row, read_rows
+
+log = logging.getLogger("kontrast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(DataOptions, EncoderOptions, ScoringOptions, Fit):
+    """Pre-train, compare with what a sceptic would demand, and write report.html. Run again, it goes on."""
+
+    out: Path
+    """Folder of the study; run the same command again to go on where it stopped."""
+    methods: tuple[str, ...] = ("simclr",)
+    """Pre-training methods to compare: byol, moco, simclr, simsiam."""
+    protocols: tuple[ProtocolName, ...] = ("linear",)
+    """How labels are read from a pre-trained encoder: linear, knn, finetune."""
+    configs: dict[str, Any] = field(default_factory=dict)
+    """Settings of methods that differ from their defaults, such as {"simclr": SimCLR.Config(temperature=0.1)}."""
+    seeds: int = 3
+    """Pre-training runs of each method; with 1, intervals are for that one encoder."""
+    batch_size: int = 256
+    """Images a step of pre-training."""
+
+
+def run(options: Study) -> Path:
+    """Run what is missing of a study and write its page; returns the path of `report.html`."""
+    distributed.start()
+    _check(options)
+    data = open_data(options)
+    require_labels(data, "a study")
+    parts = split(data)
+    claim_folder(options.out, _settings(options), resume=True)
+    work = _Work(options, parts)
+    cells = {
+        (arm.key, budget): [
+            [work.answers(arm, seed, drawn) for drawn in work.draws(budget, seed)] for seed in work.seeds
+        ]
+        for arm in work.arms
+        for budget in work.budgets
+    }
+    written = _write_page(work, cells)
+    log.info("the page is %s", written)
+    return written
+
+
+def _check(options: Study) -> None:
+    if options.seeds < 1:
+        raise InputError(f"a study trains at least one encoder; --seeds is {options.seeds}, so ask for 1 or more")
+    for name in options.methods:
+        if METHODS[named(name, METHODS, "method")].__name__ == "Supervised":
+            raise InputError("supervised learning is always in a study, as its baseline; leave it out of --methods")
+    if not options.methods:
+        raise InputError(f"a study compares pre-training methods; --methods is empty, choose from {', '.join(METHODS)}")
+
+
+class _Work:
+    """The study's arms and draws, and the encoders they need; what is on disk already is not made again."""
+
+    def __init__(self, options: Study, parts: Parts) -> None:
+        assert parts.test is not None, "data with labels have a test part"
+        self.options, self.train, self.test = options, parts.train, parts.test
+        self.size = options.size or parts.train.size
+        self.labelled = labelled_positions(parts.train)
+        self.validation = plan.validation_positions(parts.train, self.labelled)
+        self.seeds = range(options.seed, options.seed + options.seeds)
+        self.arms = plan.arms(options.methods, options.protocols, options.init)
+        self.budgets = budgets(options)
+        self.policy = build_policy(options, self.size)
+        steps = max(1, len(self.train) // options.batch_size) * options.epochs
+        self.settings = protocol_settings(options, _training(options), steps=steps)
+        self.subjects: dict[Path | str, Subject] = {}
+        self.console = Console(stderr=True)
+        for budget in self.budgets:
+            list(self.draws(budget, options.seed))  # a budget that cannot be drawn is refused before anything trains
+
+    def draws(self, budget: Budget, seed: int) -> list[Draw]:
+        """The draws of one seed, the same for every arm."""
+        return list(
+            plan.draws(self.train, self.labelled, self.validation, budget, seed=seed, num_draws=self.options.draws)
+        )
+
+    def answers(self, arm: Arm, seed: int, drawn: Draw) -> Answers:
+        """What an arm predicts from a draw: read where it is on disk, else made and written."""
+        path = plan.cell_path(self.options.out, arm, seed, drawn)
+        if not path.is_file():
+            plan.write_answers(path, self._predict(arm, seed, drawn))
+            self.console.print(
+                f"{arm.title}, seed {seed}, {len(drawn.labelled)} labels, draw {drawn.number + 1}", highlight=False
+            )
+        return plan.read_answers(path)
+
+    def _predict(self, arm: Arm, seed: int, drawn: Draw) -> Answers:
+        """Predictions of the test images from all labels of the draw, of the validation part from those outside it."""
+        outside = np.setdiff1d(drawn.labelled, self.validation)
+        if len(outside) == len(drawn.labelled):
+            test, validation = self._ask(arm, seed, drawn, drawn.labelled, [None, self.validation])
+        else:
+            [test] = self._ask(arm, seed, drawn, drawn.labelled, [None])
+            [validation] = self._ask(arm, seed, drawn, outside, [self.validation])
+        return Answers(test=test.astype(np.float32), validation=validation.astype(np.float32), labelled=drawn.labelled)
+
+    def _ask(
+        self, arm: Arm, seed: int, drawn: Draw, seen: Positions, queries: list[Positions | None]
+    ) -> list[np.ndarray[Any, Any]]:
+        return list(PROTOCOLS[arm.protocol](self._subject(arm, seed, seen), seen, queries, drawn.seed))
+
+    def _subject(self, arm: Arm, seed: int, seen: Positions) -> Subject:
+        """The arm's encoder before the data; only the last one is held in memory."""
+        key = f"{arm.start} {seed}" if arm.method is None else self._run(arm.method, seed, seen)
+        if key not in self.subjects:
+            encoder = self._encoder(arm, seed, seen)
+            self.subjects = {key: Subject(encoder, self.train, self.test, self.policy, self.settings)}
+        return self.subjects[key]
+
+    def _encoder(self, arm: Arm, seed: int, seen: Positions) -> Encoder:
+        if arm.method is None:
+            chosen = replace(self.options, init=self.options.init if arm.start == "given" else "none")
+            return build_encoder(chosen, self.train, self.size, seed=seed)
+        run = self._run(arm.method, seed, seen)
+        if not (run / "encoder.safetensors").is_file():
+            self._pretrain(arm.method, seed, seen, run)
+        return load_encoder(run)
+
+    def _run(self, method: str, seed: int, seen: Positions) -> Path:
+        """Folder of a pre-training run; one whose method reads labels is made anew for exactly the labels seen."""
+        folder = self.options.out / "runs" / method
+        if not METHODS[method].reads_labels:
+            return folder / f"seed-{seed}"
+        return (
+            folder / f"seed-{seed}-labels-{len(seen)}-{np.random.SeedSequence(seen.tolist()).generate_state(1)[0]:08x}"
+        )
+
+    def _pretrain(self, method: str, seed: int, seen: Positions, run: Path) -> None:
+        train = self.train
+        if METHODS[method].reads_labels:
+            assert train.labels is not None
+            hidden = np.full_like(train.labels, np.nan if train.is_multilabel else -1)
+            hidden[seen] = train.labels[seen]
+            train = train.with_labels(hidden, train.classes)
+        own = {f.name: getattr(self.options, f.name) for f in fields(Pretrain) if hasattr(self.options, f.name)}
+        own |= {"method": method, "config": self.options.configs.get(method), "out": run, "seed": seed}
+        pretrain_on(train, Pretrain(**own, resume=run.is_dir()), title=f"{METHODS[method].__name__}, seed {seed}")
+
+
+def _training(options: Study) -> Fit:
+    return Fit(**{f.name: getattr(options, f.name) for f in fields(Fit)})
+
+
+def _settings(options: Study) -> dict[str, Any]:
+    flat = {key: value for key, value in vars(options).items() if key not in ("out", "configs")}
+    return {**flat, "configs": {name: vars(config) for name, config in options.configs.items()}}
+
+
+def _write_page(work: _Work, cells: dict[tuple[str, Budget], list[list[Answers]]]) -> Path:
+    options, main = work.options, main_metric(work.options, work.train)
+    assert work.test.labels is not None
+    assert work.train.labels is not None
+    truth = Truth(test=work.test.labels, test_groups=work.test.groups, validation=work.train.labels[work.validation])
+    rows = score_rows(cells, work.arms, work.budgets, truth, main)
+    found = differences(cells, work.arms, work.budgets, truth, main)
+    runs = _runs(options.out)
+    written = page.Page(
+        title=f"Kontrast study of {options.data}",
+        verdict=verdicts(rows, found),
+        recommendation=recommendation(rows, main, len(work.validation)),
+        metric=main,
+        facts=_facts(work),
+        rows=tuple(rows),
+        differences=tuple(found),
+        curves=runs,
+        health=_health(runs),
+        notes=_notes(work),
+        skipped=work.train.skipped,
+        settings=(options.out / "config.yaml").read_text(encoding="utf-8"),
+        versions=versions(),
+        command=shlex.join(["kontrast", *sys.argv[1:]]),
+    )
+    write_json(options.out / "study.json", {"rows": rows, "differences": found, **provenance(work.train)})
+    path = options.out / "report.html"
+    page.write(written, path)
+    return path
+
+
+def _facts(work: _Work) -> dict[str, str]:
+    train, test = work.train, work.test
+    facts = {
+        "Training images": f"{len(train):,}, of which {len(work.labelled):,} labelled",
+        "Validation part": f"{len(work.validation):,} of the labelled training images",
+        "Test images": f"{len(test):,}, never seen in pre-training",
+        "Image": f"{train.size} × {train.size} px, {train.channels} channel{'s'[: train.channels - 1]}, "
+        f"{train.pixels.dtype.name}; the encoder sees {work.size} × {work.size} px",
+        "Classes": ", ".join(train.classes),
+        "Fingerprint": train.fingerprint,
+    }
+    if train.groups is not None and test.groups is not None:
+        counts = f"{len(np.unique(train.groups)):,} in training, {len(np.unique(test.groups)):,} in test, none in both"
+        facts["Groups"] = counts
+    return facts
+
+
+def _notes(work: _Work) -> tuple[str, ...]:
+    options = work.options
+    tuning = work.settings.finetuning
+    notes = [
+        f"Every training runs to its last epoch: {options.epochs} epochs of pre-training, {tuning.steps} steps on "
+        "labels. No epoch and no setting was chosen by a test score.",
+        "From scratch has the same encoder, augmentation, optimiser and learning rate as the methods, and learns from "
+        "the same labels.",
+        "Curves of accuracy along the training use all labels of the training part; they inform and decide nothing.",
+        "A label budget that leaves the validation part out is drawn outside it; one that does not is judged there by "
+        "a second model trained without it.",
+    ]
+    if options.seeds == 1:
+        notes.insert(0, "One pre-training seed: all intervals are for this one encoder.")
+    return tuple(notes)
+
+
+def _runs(out: Path) -> dict[str, list[Row]]:
+    found = sorted((out / "runs").glob("*/*/metrics.jsonl"))
+    return {f"{file.parent.parent.name} {file.parent.name}": read_rows(file) for file in found}
+
+
+def _health(runs: dict[str, list[Row]]) -> tuple[str, ...]:
+    sentences = []
+    for name, rows in runs.items():
+        last = rows[-1]
+        sentences.append(
+            f"{name}: {sentence(last)} (spread {last['spread']:.2f}, effective rank {last['effective_rank']:.0f})."
+        )
+    return tuple(sentences)
+
+
+study = keyword_call(Study, run)

@@ -1,0 +1,75 @@
+"""A folder of images: flat, with a sub-folder for each class, or with train/validation/test above the classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kontrast.data.annotations import PARTS, Annotations, class_codes, part_names
+from kontrast.errors import InputError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileListing:
+    """Image files still to be decoded, sorted by name."""
+
+    name: str
+    names: tuple[str, ...]
+    """`(n,)` paths as they are shown, relative to the folder or table."""
+    paths: tuple[Path, ...]
+    """`(n,)` absolute paths."""
+    annotations: Annotations
+
+
+def list_folder(root: Path) -> FileListing:
+    """All images below `root`; hidden files and files of other kinds are left out.
+
+    Raises:
+        InputError: The folder is missing or holds no image.
+    """
+    if not root.is_dir():
+        raise InputError(f"data must be an existing folder or file; there is no folder {root}: check the path")
+    names = sorted(_image_names(root))
+    if not names:
+        raise InputError(
+            f"a data folder must hold images ({' '.join(sorted(SUFFIXES))}); {root} holds none: "
+            "point to the folder that does, or to a table or .npz of them"
+        )
+    return FileListing(
+        name=str(root),
+        names=tuple(names),
+        paths=tuple(root.absolute() / name for name in names),
+        annotations=_from_folders([name.split("/")[:-1] for name in names]),
+    )
+
+
+def _from_folders(folders: list[list[str]]) -> Annotations:
+    """Class, and split where there is one, from the folders (outermost first) that each image lies in."""
+    outermost = {folder[0] for folder in folders if folder}
+    if outermost and all(folder and folder[0].lower() in PARTS for folder in folders):
+        parts = part_names([folder[0] for folder in folders], origin="the folder")
+        folders = [folder[1:] for folder in folders]
+    else:
+        parts = None
+    labels, classes = class_codes([folder[0] if folder else "" for folder in folders])
+    return Annotations(labels=labels, classes=classes, parts=parts)
+
+
+def _image_names(root: Path) -> Iterator[str]:
+    """Relative paths, with `/` on every system; linked folders are followed, each once."""
+    seen = {os.path.realpath(root)}
+    for folder, below, files in os.walk(root, followlinks=True):
+        below[:] = [name for name in sorted(below) if not name.startswith(".") and _is_new(Path(folder, name), seen)]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(folder, name).relative_to(root).as_posix()
+
+
+def _is_new(folder: Path, seen: set[str]) -> bool:
+    real, before = os.path.realpath(folder), len(seen)
+    seen.add(real)
+    return len(seen) > before

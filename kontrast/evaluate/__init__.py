@@ -1,0 +1,1 @@
+"""Protocols that score an encoder, and the intervals of those scores."""

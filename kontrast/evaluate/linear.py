@@ -1,0 +1,208 @@
+"""The linear probe: how much of the labels a linear classifier reads from frozen features.
+
+Logistic regression on standardised features, its penalty chosen by cross-validation inside the labelled part: the
+protocol of Chen et al., *A Simple Framework for Contrastive Learning of Visual Representations*, ICML 2020, appendix
+B.8, with scikit-learn.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from kontrast.evaluate.metrics import Array, Floats, check_labels
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Penalties tried, as scikit-learn's `C`: the larger, the weaker the penalty."""
+MAX_FOLDS = 5
+MAX_STEPS = 2000
+SMALL = 2**24
+"""Up to so many values, one thread is the fastest; on a busy machine, by a hundred times."""
+TOLERANCE = 1e-5
+"""Largest slope at which the final fit stops: finer than scikit-learn's own, so that warm and cold starts agree."""
+TOLERANCE_OF_FOLDS = 1e-4
+"""Scikit-learn's own, enough to tell strengths ten times apart."""
+
+ChosenBy = Literal["cross-validation", "default", "share"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probe:
+    """What a linear probe predicts, and how its penalty was chosen: one entry a fit, so one a multi-label column."""
+
+    probabilities: Floats
+    """`(m, num_classes)` in 0..1; 0 for a class without a label."""
+    strengths: tuple[float, ...]
+    """`C` of each fit; NaN where nothing was fitted."""
+    chosen_by: tuple[ChosenBy, ...]
+    """How each `C` came about.
+
+    "default" is C = 1, where a class has too few labels to hold any out; "share" where there is one class only, so that
+    its share is predicted and nothing fitted.
+    """
+    converged: bool
+    """Whether every fit that is used came to rest within `MAX_STEPS`."""
+
+
+def linear_probe(
+    features: Array,
+    labels: Array,
+    queries: Array,
+    *,
+    num_classes: int,
+    groups: Array | None = None,
+    seed: int = 0,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Probe:
+    """Fit a linear classifier to labelled features, and only then look at the queries.
+
+    Args:
+        features: `(n, d)`, labelled.
+        labels: `(n,)` integers, or `(n, num_classes)` in {0, 1, NaN}: one binary probe a column, on its known rows.
+        queries: `(m, d)`.
+        num_classes: Columns of the probabilities, also where `labels` miss some.
+        groups: `(n,)`, the patient or volume of each row; never on both sides of a fold.
+        seed: Of the folds.
+        strengths: Values of `C` to choose from by mean log-loss over folds; at most five folds, and no more than the
+            rarest class has images, or groups where they are given.
+
+    Returns:
+        The probe's probabilities and how they came about.
+
+    Raises:
+        ValueError: Shapes do not fit, a value is not finite, a label is out of range, nothing is labelled, or a
+            strength is not above 0.
+    """
+    features, queries = (np.asarray(table, dtype=np.float64) for table in (features, queries))
+    labels = np.asarray(labels)
+    groups = None if groups is None else np.asarray(groups)
+    _check(features, labels, queries, num_classes, groups, strengths)
+    strengths = sorted(strengths)
+    with threadpool_limits(1 if features.size <= SMALL else None, user_api="blas"):
+        if labels.ndim == 1:
+            return _probe(features, labels, queries, num_classes, groups, seed, strengths)
+        return _probe_columns(features, labels, queries, groups, seed, strengths)
+
+
+def _probe_columns(
+    features: Array, labels: Array, queries: Array, groups: Array | None, seed: int, strengths: Sequence[float]
+) -> Probe:
+    """One binary fit to each column of `(n, classes)` labels."""
+    columns = []
+    for column in labels.T:
+        known = ~np.isnan(column)
+        rows = None if groups is None else groups[known]
+        columns.append(_probe(features[known], column[known].astype(np.int64), queries, 2, rows, seed, strengths))
+    return Probe(
+        probabilities=np.stack([probe.probabilities[:, 1] for probe in columns], axis=1),
+        strengths=tuple(probe.strengths[0] for probe in columns),
+        chosen_by=tuple(probe.chosen_by[0] for probe in columns),
+        converged=all(probe.converged for probe in columns),
+    )
+
+
+def _probe(
+    features: Array,
+    labels: Array,
+    queries: Array,
+    num_classes: int,
+    groups: Array | None,
+    seed: int,
+    strengths: Sequence[float],
+) -> Probe:
+    """One fit to `(n,)` labels."""
+    present = np.unique(labels)
+    probabilities = np.zeros((len(queries), num_classes))
+    if len(present) < 2:
+        probabilities[:, present] = 1.0
+        if len(present) == 0:
+            probabilities[:] = 1 / num_classes
+        return Probe(probabilities=probabilities, strengths=(np.nan,), chosen_by=("share",), converged=True)
+    folds = _num_folds(labels, groups)
+    chosen = 1.0 if folds < 2 else _choose(features, labels, groups, folds, seed, strengths)
+    path = strengths[: strengths.index(chosen) + 1] if folds >= 2 else [chosen]
+    *_, (_, predicted, converged) = _path(features, labels, queries, path, TOLERANCE)
+    probabilities[:, present] = predicted
+    chosen_by: ChosenBy = "default" if folds < 2 else "cross-validation"
+    return Probe(probabilities=probabilities, strengths=(chosen,), chosen_by=(chosen_by,), converged=converged)
+
+
+def _num_folds(labels: Array, groups: Array | None) -> int:
+    """At most five, and so few that the rarest class has an image, or a group, in each."""
+    if groups is None:
+        fewest = np.unique(labels, return_counts=True)[1].min()
+    else:
+        fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    return min(MAX_FOLDS, int(fewest))
+
+
+def _choose(
+    features: Array, labels: Array, groups: Array | None, folds: int, seed: int, strengths: Sequence[float]
+) -> float:
+    """Strength of the lowest log-loss, meaned over folds; of equals the strongest penalty."""
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    floats, losses = features.astype(np.float32), []
+    for fit, held in splitter(folds, shuffle=True, random_state=seed).split(features, labels, groups):
+        present = np.unique(labels[fit])
+        if len(present) < 2 or len(held) == 0:
+            continue
+        path = _path(floats[fit], labels[fit], floats[held], strengths, TOLERANCE_OF_FOLDS)
+        losses.append([_log_loss(labels[held], predicted, present) for _, predicted, _ in path])
+    return strengths[int(np.mean(losses, axis=0).argmin())] if losses else 1.0
+
+
+def _log_loss(labels: Array, predicted: Floats, present: Array) -> float:
+    """Mean -log of the label's probability; a label that the fit never saw has the smallest probability there is."""
+    of_label = (predicted * (labels[:, None] == present)).sum(1)
+    return float(-np.log(np.maximum(of_label, np.finfo(np.float64).eps)).mean())
+
+
+def _path(
+    features: Array, labels: Array, queries: Array, strengths: Sequence[float], tolerance: float
+) -> Iterator[tuple[float, Floats, bool]]:
+    """Strength, probabilities `(m, classes present)` and convergence; each fit starts where the last one ended."""
+    scaler = StandardScaler().fit(features)
+    scaled, asked = scaler.transform(features), scaler.transform(queries)
+    model = LogisticRegression(max_iter=MAX_STEPS, tol=tolerance, warm_start=True)
+    for strength in strengths:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            model.set_params(C=strength).fit(scaled, labels)
+        yield strength, _probabilities(model, asked), not caught
+
+
+def _probabilities(model: Any, queries: Array) -> Floats:
+    if len(queries) == 0:
+        return np.zeros((0, len(model.classes_)))
+    predicted: NDArray[np.float64] = model.predict_proba(queries)
+    return predicted
+
+
+def _check(
+    features: Array, labels: Array, queries: Array, num_classes: int, groups: Array | None, strengths: Sequence[float]
+) -> None:
+    if features.ndim != 2 or queries.ndim != 2 or features.shape[1] != queries.shape[1] or len(features) == 0:
+        raise ValueError(
+            f"features are (n, d) and queries (m, d), n at least 1; got {features.shape} and {queries.shape}"
+        )
+    if labels.shape not in ((len(features),), (len(features), num_classes)):
+        raise ValueError(
+            f"labels are ({len(features)},) or ({len(features)}, {num_classes}), as features are; got {labels.shape}"
+        )
+    if groups is not None and groups.shape != (len(features),):
+        raise ValueError(f"groups name one group for each of the {len(features)} rows; got {groups.shape}")
+    if not (np.isfinite(features).all() and np.isfinite(queries).all()):
+        raise ValueError("features are finite; got NaN or infinity, so look at the encoder that made them")
+    if not strengths or min(strengths) <= 0:
+        raise ValueError(f"strengths are above 0, at least one of them; got {tuple(strengths)}")
+    check_labels(labels, num_classes)

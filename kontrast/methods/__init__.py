@@ -1,0 +1,18 @@
+"""Methods, each in one file that reads like its paper's algorithm box. The whole list is written out here."""
+
+from kontrast.methods.base import Method, Objective
+from kontrast.methods.byol import BYOL
+from kontrast.methods.moco import MoCo
+from kontrast.methods.simclr import SimCLR
+from kontrast.methods.simsiam import SimSiam
+from kontrast.methods.supervised import Supervised
+
+METHODS: dict[str, type[Method]] = {
+    "byol": BYOL,
+    "moco": MoCo,
+    "simclr": SimCLR,
+    "simsiam": SimSiam,
+    "supervised": Supervised,
+}
+
+__all__ = ["BYOL", "METHODS", "Method", "MoCo", "Objective", "SimCLR", "SimSiam", "Supervised"]

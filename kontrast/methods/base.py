@@ -1,0 +1,54 @@
+"""What a method is: a module that maps a batch to an objective."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from kontrast.augment.policies import Policy
+from kontrast.batch import Batch
+from kontrast.nn.encoders import Encoder
+
+
+class Objective(NamedTuple):
+    """What a method makes of a batch."""
+
+    loss: Tensor
+    """Scalar to be minimised."""
+    metrics: dict[str, Tensor]
+    """Detached scalars worth watching; `spread` of the embeddings is what the collapse alarm reads."""
+
+
+class Method(nn.Module, ABC):
+    """An encoder, an augmentation and whatever else it takes to learn.
+
+    A subclass implements `forward`, and declares a frozen dataclass `Config` whose defaults build it.
+    """
+
+    reads_labels: ClassVar[bool] = False
+    """Whether labels shape the encoder; such a method takes `num_classes` and is trained anew for each label draw."""
+    Config: ClassVar[type[Any]]
+    """Frozen dataclass of the method's own settings."""
+    encoder: Encoder
+    augment: Policy
+
+    def __init__(self, encoder: Encoder, augment: Policy) -> None:
+        super().__init__()
+        self.encoder, self.augment = encoder, augment
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Objective:
+        """The objective of one batch."""
+
+    def views(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Two independent views of each image, `(n, c, size, size)` each."""
+        return self.augment(image), self.augment(image)
+
+    def after_step(self, progress: float) -> None:  # a hook: most methods have nothing to do
+        """Called after each optimiser step with the share of training done, in 0..1."""
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """What the optimiser trains; a group with `constant_lr` keeps its rate while the others follow the schedule."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]

@@ -1,0 +1,48 @@
+"""SimSiam: Chen & He, *Exploring Simple Siamese Representation Learning*, CVPR 2021."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from kontrast import losses, measures
+from kontrast.augment.policies import Policy
+from kontrast.batch import Batch
+from kontrast.methods.base import Method, Objective
+from kontrast.nn.encoders import Encoder
+from kontrast.nn.heads import mlp
+
+
+class SimSiam(Method):
+    """Each view predicts the other; stopping the gradient of the target prevents collapse (algorithm 1)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Hyper-parameters of SimSiam, at the values of the paper."""
+
+        width: int = 2048
+        """Width of the projection and of its two hidden layers."""
+        bottleneck: int = 512
+        """Width inside the predictor."""
+
+    def __init__(self, encoder: Encoder, augment: Policy, config: Config | None = None) -> None:
+        super().__init__(encoder, augment)
+        config = config or self.Config()
+        width = config.width
+        self.project: nn.Module = mlp(encoder.width, width, width, width, last_norm=True)
+        self.predict: nn.Module = mlp(width, config.bottleneck, width)
+
+    def forward(self, batch: Batch) -> Objective:
+        """Symmetric negative cosine between each prediction and the other view's projection."""
+        a, b = (self.project(self.encoder(view)) for view in self.views(batch.image))
+        loss = (losses.negative_cosine(self.predict(a), b) + losses.negative_cosine(self.predict(b), a)) / 2
+        return Objective(loss, {"spread": measures.spread(a.detach())})
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The predictor keeps its learning rate to the end (section 4.2)."""
+        return [
+            {"params": [*self.encoder.parameters(), *self.project.parameters()], "lr": lr},
+            {"params": list(self.predict.parameters()), "lr": lr, "constant_lr": True},
+        ]

@@ -1,0 +1,1 @@
+"""Networks: encoders, which are kept, and heads, which are thrown away."""

@@ -1,0 +1,253 @@
+"""Encoders: any timm network, for any number of channels, with a stem that suits the image size."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kontrast.batch import as_float
+from kontrast.errors import InputError
+from kontrast.nn.import_timm import import_timm
+from kontrast.nn.weights import load_weights
+
+Stem = Literal["auto", "standard", "small"]
+SMALL_BELOW = 64
+"""Images smaller than this get the small stem when the stem is `auto`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """What it takes to build an encoder again and to feed it: the content of `encoder.json`."""
+
+    name: str
+    """timm's name of the architecture."""
+    channels: int = 3
+    """Channels of the image."""
+    stem: Literal["standard", "small"] = "standard"
+    """`small`: first convolution at stride 1 and no pooling behind it, for images below 64 px."""
+    size: int = 224
+    """Side of the images it was trained on, in pixels."""
+    mean: tuple[float, ...] = (0.5,)
+    """Subtracted from each channel of an image in 0..1; one value serves all channels."""
+    std: tuple[float, ...] = (0.25,)
+    """Then divided by, likewise."""
+
+
+class Encoder(nn.Module):
+    """A timm network without classifier, behind the normalisation that belongs to its weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.net, self.spec = net, spec
+        self.width: int = net.num_features  # type: ignore[assignment]
+        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images `(n, c, h, w)`, uint8, uint16 or float in 0..1, to representations `(n, width)`."""
+        x = ((as_float(image) - self.mean) / self.std).to(memory_format=torch.channels_last)
+        representation: Tensor = self.net(x)
+        return representation
+
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Encoder:
+        """The same network behind another normalisation."""
+        return Encoder(self.net, replace(self.spec, mean=mean, std=std))
+
+
+def encoder(
+    name: str = "resnet18",
+    *,
+    channels: int = 3,
+    size: int = 224,
+    stem: Stem = "auto",
+    init: str = "none",
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.25,),
+) -> Encoder:
+    """Build an encoder.
+
+    Args:
+        name: Any timm architecture.
+        channels: Channels of the images.
+        size: Side of the images in pixels.
+        stem: `small` keeps the resolution at the input, `auto` does so below 64 px where the architecture allows.
+        init: `none` for random weights, `pretrained` for timm's own, or the path of a `.safetensors`, `.npz` or `.pth`.
+        mean: Subtracted from images in 0..1. `pretrained` weights, and a run's, bring their own mean and deviation.
+        std: Divided by afterwards.
+
+    Raises:
+        InputError: Unknown name (with near ones), no small stem for this architecture, or weights that do not fit.
+    """
+    if init not in ("none", "pretrained") and (saved := _spec_beside(Path(init))):
+        mean, std = saved.mean, saved.std
+    net = _create(name, channels=channels, size=size, pretrained=init == "pretrained")
+    if init == "pretrained":
+        mean, std = (_fit_channels(net.pretrained_cfg[key], channels) for key in ("mean", "std"))
+    family = _stem_family(net)
+    if stem == "small" and family is None:
+        known = ", ".join(f.__name__.removeprefix("_small_").replace("_", "") for f in _SMALL_STEMS.values())
+        raise InputError(f"a small stem is known for {known}; {name} is none of them, so use --stem standard")
+    small = family is not None and (stem == "small" or (stem == "auto" and size < SMALL_BELOW))
+    if small:
+        assert family is not None
+        _SMALL_STEMS[family](net)
+    spec = EncoderSpec(
+        name=name, channels=channels, stem="small" if small else "standard", size=size, mean=mean, std=std
+    )
+    built = Encoder(net, spec)
+    if init not in ("none", "pretrained"):
+        load_weights(built.net, Path(init))
+    return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def save_encoder(built: Encoder, folder: Path, *, stem: str = "encoder") -> None:
+    """Write `encoder.safetensors`, which plain timm loads, and `encoder.json`, which says how; both atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().contiguous().cpu() for k, v in built.net.state_dict().items()}
+    partial = folder / f".{stem}.safetensors.partial"
+    save_file(weights, partial)
+    description = {**asdict(built.spec), "width": built.width, "rebuild": rebuild_lines(built, f"{stem}.safetensors")}
+    text = folder / f".{stem}.json.partial"
+    text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / f"{stem}.safetensors")
+    text.replace(folder / f"{stem}.json")
+
+
+def load_encoder(path: Path) -> Encoder:
+    """Load an encoder from a run's folder, or from an `encoder.safetensors` with its `.json` beside it.
+
+    Raises:
+        InputError: A file is missing, or the two do not belong together.
+    """
+    path = path / "encoder.safetensors" if path.is_dir() else path
+    spec = _spec_beside(path)
+    if spec is None or not path.is_file():
+        raise InputError(
+            f"an encoder is a .safetensors file with its .json beside it; {path} is not, so give a finished run"
+        )
+    built = encoder(spec.name, channels=spec.channels, size=spec.size, stem=spec.stem, mean=spec.mean, std=spec.std)
+    try:
+        built.net.load_state_dict(load_file(path), strict=True)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not hold the weights that its .json describes: {error}") from error
+    return built
+
+
+def rebuild_lines(built: Encoder, file: str) -> list[str]:
+    """Lines of Python that rebuild the network with timm alone and load its weights strictly."""
+    spec = built.spec
+    size = f", img_size={spec.size}" if _takes_size(built.net) else ""
+    lines = [
+        "import timm, torch",
+        "from safetensors.torch import load_file",
+        f"net = timm.create_model({spec.name!r}, num_classes=0, in_chans={spec.channels}{size})",
+    ]
+    if spec.stem == "small":
+        lines += _small_stem_lines(built.net)
+    return [*lines, f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"]
+
+
+def _create(name: str, *, channels: int, size: int, pretrained: bool) -> Any:
+    timm = import_timm()
+    options = {"num_classes": 0, "in_chans": channels, "pretrained": pretrained}
+    if name.partition(".")[0] not in timm.list_models():
+        near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.4)
+        raise InputError(f"an encoder is one of timm's architectures; {name!r} is none, near names: {', '.join(near)}")
+    try:
+        net = timm.create_model(name, **options)
+        if _takes_size(net) and net.patch_embed.img_size != (size, size):
+            net = timm.create_model(name, img_size=size, **options)
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise InputError(
+            f"timm could not provide pre-trained weights for {name} ({type(error).__name__}: {str(error)[:120]}); "
+            "give --init a local file, or --init none"
+        ) from error
+    return net
+
+
+def _takes_size(net: Any) -> bool:
+    """Vision transformers fix the image size when they are built."""
+    return getattr(getattr(net, "patch_embed", None), "img_size", None) is not None
+
+
+def _fit_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),)
+
+
+def _spec_beside(path: Path) -> EncoderSpec | None:
+    file = (path / "encoder.json") if path.is_dir() else path.with_suffix(".json")
+    if not file.is_file():
+        return None
+    known = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        fields = {k: known[k] for k in EncoderSpec.__dataclass_fields__}
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} describes an encoder by its {', '.join(EncoderSpec.__dataclass_fields__)}; "
+            f"{error} is missing, so export the run again"
+        ) from error
+    return EncoderSpec(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def _stem_family(net: nn.Module) -> str | None:
+    family = type(net).__name__
+    return family if family in _SMALL_STEMS else None
+
+
+def _slow_down(convolution: Any) -> None:
+    convolution.stride = (1, 1)
+
+
+def _small_resnet(net: Any) -> None:
+    if isinstance(net.conv1, nn.Sequential):
+        _slow_down(net.conv1[0])
+    else:
+        net.conv1 = _three_by_three(net.conv1)
+    net.maxpool = nn.Identity()
+
+
+def _small_resnet_v2(net: Any) -> None:
+    net.stem.conv = _three_by_three(net.stem.conv)
+    net.stem.pool = nn.Identity()
+
+
+def _small_efficientnet(net: Any) -> None:
+    _slow_down(net.conv_stem)
+
+
+def _three_by_three(old: Any) -> nn.Module:
+    """A 3 × 3 convolution of the same kind (plain, or weight-standardised) at stride 1, freshly initialised."""
+    new: nn.Module = type(old)(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=old.bias is not None)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
+    return new
+
+
+_SMALL_STEMS: dict[str, Callable[[Any], None]] = {
+    "ResNet": _small_resnet,
+    "ResNetV2": _small_resnet_v2,
+    "EfficientNet": _small_efficientnet,
+}
+
+
+def _small_stem_lines(net: Any) -> list[str]:
+    family = _stem_family(net)
+    new = "{0} = type({0})({0}.in_channels, {0}.out_channels, 3, stride=1, padding=1, bias={0}.bias is not None)"
+    if family == "ResNetV2":
+        return [new.format("net.stem.conv"), "net.stem.pool = torch.nn.Identity()"]
+    if family == "EfficientNet":
+        return ["net.conv_stem.stride = (1, 1)"]
+    first = "net.conv1[0].stride = (1, 1)" if isinstance(net.conv1, nn.Sequential) else new.format("net.conv1")
+    return [first, "net.maxpool = torch.nn.Identity()"]

@@ -1,0 +1,207 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kontrast.batch import Batch
+from kontrast.data import Loader
+from kontrast.methods.base import Method
+from kontrast.nn.encoders import Encoder, save_encoder
+from kontrast.train import checkpoint
+from kontrast.train.health import Health, OnCollapse
+from kontrast.train.log import MetricLog, ProgressLine, Row
+from kontrast.train.optim import OptimiserName, build, schedule, set_rate
+from kontrast.train.parallel import Precision, autocast, choose_device, choose_precision
+
+log = logging.getLogger("kontrast")
+
+Evaluate = Callable[[Encoder], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How long and how to train."""
+
+    epochs: int = 100
+    """Passes over the training images."""
+    optimiser: OptimiserName = "sgd"
+    """SGD with Nesterov's momentum 0.9, or AdamW."""
+    lr: float = 0.06
+    """Peak learning rate for a batch of 256; scaled with the batch (Goyal et al., 2017)."""
+    weight_decay: float = 5e-4
+    """Decay of weights; usual values are 5e-4 for sgd and 0.05 for adamw. Norms and biases are never decayed."""
+    warmup: float = 0.05
+    """Share of the training in which the rate rises from zero, before it falls along a cosine."""
+    precision: Precision = "auto"
+    """`auto` is bf16 where the processor or GPU has it, fp16 on older GPUs, else float32."""
+    device: str = "auto"
+    """`auto` is the first GPU if there is one; or `cpu`, `cuda:1`."""
+    seed: int = 0
+    """Of the augmentation's draws."""
+    on_collapse: OnCollapse = "warn"
+    """What to do when embeddings collapse: say so, or say so and stop."""
+    evaluate_every: int = 0
+    """Epochs between k-NN and linear scores on a validation part of the labelled images; 0 for never."""
+    keep_every: int = 0
+    """Epochs between snapshots of the encoder that are kept; 0 for none."""
+
+
+def fit(
+    method: Method,
+    loader: Loader,
+    config: Fit | None = None,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    evaluate: Evaluate | None = None,
+    title: str = "training",
+    show: bool = True,
+) -> list[Row]:
+    """Train a method, in place.
+
+    Args:
+        method: What to train; moved to the device.
+        loader: Batches.
+        config: How long and how.
+        out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots and the finished encoder. None writes nothing.
+        resume: Go on from the newest checkpoint in `out`; on the CPU the metrics are those of an unbroken run.
+        evaluate: Called with the encoder in evaluation mode every `evaluate_every` epochs; its scores join the metrics.
+        title: Shown before the progress line.
+        show: Whether to show progress at all.
+
+    Returns:
+        One row of metrics an epoch.
+
+    Raises:
+        TrainingStopped: The loss is not a number, or the embeddings collapsed and `on_collapse` is `stop`.
+    """
+    run = _Run(method, loader, config or Fit(), out, evaluate)
+    done = run.restore() if resume else 0
+    run.log = MetricLog(out, keep_until=done)
+    epochs, steps = run.config.epochs, len(loader)
+    with ProgressLine(title, epochs * steps, done=done * steps, shown=show) as line:
+        for epoch in range(done, epochs):
+            row = run.epoch(epoch, line)
+            run.log.add(row)
+            line.epoch(row, epochs)
+            run.save(epoch + 1)
+    run.log.close()
+    method.eval()
+    if out is not None:
+        save_encoder(method.encoder, out)
+    return run.log.rows
+
+
+class _Run:
+    """The parts of one training run, and what it takes to stop and go on."""
+
+    log: MetricLog
+
+    def __init__(
+        self, method: Method, loader: Loader, config: Fit, out: Path | None, evaluate: Evaluate | None
+    ) -> None:
+        self.method, self.loader, self.config, self.out, self.evaluate = method, loader, config, out, evaluate
+        self.device = choose_device(config.device)
+        self.dtype = choose_precision(config.precision, self.device)
+        method.to(self.device)
+        torch.manual_seed(config.seed)
+        rate = config.lr * min(loader.batch_size, len(loader.data)) / 256
+        self.optimiser = build(config.optimiser, method.parameter_groups(rate), config.weight_decay)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        sample = torch.linspace(0, len(loader.data) - 1, min(len(loader.data), 256)).long()
+        self.health = Health(loader.data.batch(sample.numpy()).image.to(self.device), on_collapse=config.on_collapse)
+
+    def epoch(self, epoch: int, line: ProgressLine) -> Row:
+        """Train one epoch; returns its row of metrics."""
+        started, waited, images = time.perf_counter(), 0.0, 0
+        totals: dict[str, float] = {}
+        steps = len(self.loader)
+        self.method.train()
+        for i, (batch, wait) in enumerate(_timed(self.loader.epoch(epoch))):
+            progress = (epoch * steps + i) / (self.config.epochs * steps)
+            metrics = self.step(batch.to(self.device), progress)
+            self.health.step(epoch * steps + i, metrics["loss"], metrics["spread"])
+            for name, value in metrics.items():
+                totals[name] = totals.get(name, 0.0) + value / steps
+            waited, images = waited + wait, images + len(batch)
+            line.step()
+        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, **totals, "lr": self.optimiser.param_groups[0]["lr"]}
+        seconds = time.perf_counter() - started
+        timing = {"seconds": seconds, "images_per_second": images / seconds, "data_wait": waited / seconds}
+        return {**row, **self.look(epoch + 1), **timing}
+
+    def step(self, batch: Batch, progress: float) -> dict[str, float]:
+        """One update; returns the loss and the method's metrics."""
+        set_rate(self.optimiser, schedule(progress, self.config.warmup))
+        with autocast(self.device, self.dtype):
+            loss, metrics = self.method(batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.method.after_step(progress)
+        return _to_floats({"loss": loss.detach(), **metrics})
+
+    def look(self, epoch: int) -> dict[str, float]:
+        """Health about fifty times a run, scores as often as asked, both at the end."""
+        last = epoch == self.config.epochs
+        found: dict[str, float] = {}
+        if last or epoch % max(1, self.config.epochs // 50) == 0:
+            with autocast(self.device, self.dtype):
+                found |= self.health.look(self.method)
+        if self.evaluate and self.config.evaluate_every and (last or epoch % self.config.evaluate_every == 0):
+            self.method.eval()
+            found |= self.evaluate(self.method.encoder)
+        return found
+
+    def save(self, epoch: int) -> None:
+        """Write the checkpoint, and a snapshot of the encoder where one is due."""
+        if self.out is None:
+            return
+        state: dict[str, Any] = {
+            "epoch": epoch,
+            "method": self.method.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "draws": torch.get_rng_state(),
+            "device_draws": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+        checkpoint.save(self.out / "checkpoint", epoch, state)
+        if self.config.keep_every and epoch % self.config.keep_every == 0:
+            save_encoder(self.method.encoder, self.out / "encoders", stem=f"epoch_{epoch:05d}")
+
+    def restore(self) -> int:
+        """Go back to the newest checkpoint; returns the epochs done, 0 where there is none."""
+        state = checkpoint.load(self.out / "checkpoint") if self.out else None
+        if state is None:
+            return 0
+        self.method.load_state_dict(state["method"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["draws"])
+        if state["device_draws"]:
+            torch.cuda.set_rng_state_all(state["device_draws"])
+        return int(state["epoch"])
+
+
+def _timed(batches: Iterable[Batch]) -> Iterable[tuple[Batch, float]]:
+    """Each batch with the seconds it was waited for."""
+    started = time.perf_counter()
+    for batch in batches:
+        yield batch, time.perf_counter() - started
+        started = time.perf_counter()
+
+
+def _to_floats(metrics: dict[str, Tensor]) -> dict[str, float]:
+    """All scalars in one copy from the device."""
+    values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))

@@ -1,0 +1,37 @@
+import pytest
+
+from kontrast.data.annotations import class_codes, group_codes, part_names
+from kontrast.errors import InputError
+
+
+def test_integer_classes_sort_by_value_and_others_by_letter():
+    assert class_codes(["10", "9", "-1", "9"])[1] == ("-1", "9", "10")
+    assert class_codes(["10", "9", "b"])[1] == ("10", "9", "b")
+
+
+def test_an_empty_label_is_minus_one_and_no_class():
+    codes, classes = class_codes(["dog", "", "cat"])
+    assert codes.tolist() == [1, -1, 0]
+    assert classes == ("cat", "dog")
+
+
+def test_labels_that_are_all_empty_are_no_labels():
+    assert class_codes(["", ""]) == (None, ())
+
+
+def test_an_image_without_a_group_is_a_group_of_its_own():
+    codes = group_codes(["p1", "", "p1", "", "1"])
+    assert codes[0] == codes[2]
+    assert len(set(codes.tolist())) == 4
+    assert codes.min() >= 0
+
+
+def test_parts_have_one_name_whatever_they_are_called():
+    assert part_names(["Train", "val", "VALID", "test", ""], origin="x").tolist() == [
+        "train", "validation", "validation", "test", "",
+    ]  # fmt: skip
+
+
+def test_an_unknown_part_is_refused_by_name():
+    with pytest.raises(InputError, match=r"t\.csv has 'holdout'"):
+        part_names(["train", "holdout"], origin="t.csv")
