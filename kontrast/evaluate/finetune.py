@@ -28,7 +28,7 @@ class FineTuning:
     batch_size: int = 64
     """Labelled images a step; all of them where there are fewer."""
     training: Fit = field(default_factory=Fit)
-    """Optimiser, precision and device; the same for a baseline as for pre-training. Its epochs and seed are not read."""
+    """Optimiser, precision and device: for a baseline, those of pre-training. Its epochs and seed are not read."""
 
 
 def finetune(

@@ -310,4 +310,4 @@ def _turned_around(value: float, half: float, effective_items: float) -> tuple[f
     ratio = half**2 / (middle * (1 - middle))
     centre = (value + ratio / 2) / (1 + ratio)
     reach = np.sqrt(ratio * value * (1 - value) + ratio**2 / 4) / (1 + ratio)
-    return float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0))
+    return float(np.clip(centre - reach, 0.0, value)), float(np.clip(centre + reach, value, 1.0))

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,12 +161,15 @@ def rebuild_lines(built: Encoder, file: str) -> list[str]:
 
 def _create(name: str, *, channels: int, size: int, pretrained: bool) -> Any:
     timm = import_timm()
-    options = {"num_classes": 0, "in_chans": channels, "pretrained": pretrained}
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": pretrained}
     if name.partition(".")[0] not in timm.list_models():
         near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.4)
         raise InputError(f"an encoder is one of timm's architectures; {name!r} is none, near names: {', '.join(near)}")
     try:
         net = timm.create_model(name, **options)
+        if "zero_init_last" in signature(type(net)).parameters:
+            # Residual branches that start at zero leave an untrained ResNet blind to all but a corner of small images.
+            net = timm.create_model(name, zero_init_last=False, **options)
         if _takes_size(net) and net.patch_embed.img_size != (size, size):
             net = timm.create_model(name, img_size=size, **options)
     except Exception as error:

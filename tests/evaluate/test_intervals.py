@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
 from kontrast.evaluate.intervals import Estimate, difference, estimate, verdict
 from kontrast.evaluate.metrics import METRICS
@@ -11,7 +11,7 @@ RESAMPLES = 200
 
 
 class Model:
-    """An image is right if mean + seed + draw + image + image x seed + noise > 0, all normal: probit with random effects."""
+    """An image is right if mean + seed + draw + image + image x seed + noise > 0, all normal: a probit of random effects."""
 
     def __init__(self, mean, *, seed=0.2, draw=0.2, image=1.0, patient=0.0, image_by_seed=0.5, of_patient=1):
         self.mean, self.seed, self.draw, self.image, self.image_by_seed = mean, seed, draw, image, image_by_seed
@@ -94,7 +94,7 @@ def test_balanced_accuracy_is_covered_where_one_class_is_rare():
 
 
 def test_auroc_is_covered_where_seeds_draws_and_images_vary():
-    """Scores are a signal of normal strength plus the image's and the cell's noise, so the AUROC is a normal probability."""
+    """Scores are a signal of normal strength plus noise of image and cell, so the AUROC is a normal probability."""
     truth = norm.cdf(1.5 / np.sqrt(2 * (1 + 1) + 0.3**2 + 0.2**2))
 
     def contains(generator):
@@ -132,7 +132,7 @@ def test_two_arms_that_differ_by_chance_are_declared_different_2_to_8_times_in_1
 
 
 def test_resampling_patients_covers_what_resampling_their_images_does_not():
-    model = Model(1.0, image=0.3, patient=1.2, of_patient=6, image_by_seed=0.3)
+    model = Model(1.0, seed=0.1, draw=0.1, image=0.3, patient=1.2, of_patient=6, image_by_seed=0.3)
     assert 0.92 <= coverage(covers(model, 3, 3, num_items=300, grouped=True), 600) <= 0.98
     assert coverage(covers(model, 3, 3, num_items=300), 300) < 0.85
 
@@ -210,10 +210,9 @@ def test_all_of_10_positives_right_says_less_than_all_of_500_images():
     low = {name: estimate(labels, right, name).low for name in METRICS}
     assert low["accuracy"] > 0.99
     assert max(low["balanced_accuracy"], low["macro_f1"], low["auroc"]) < 0.93
-    assert low["balanced_accuracy"] < binom(10, 0.7).ppf(0.5) / 10 + 0.3
 
 
-def test_two_discordant_images_are_no_evidence():
+def test_four_images_that_only_one_arm_gets_right_are_no_evidence():
     labels = np.zeros(200, dtype=int)
     theirs = np.ones((1, 1, 200), dtype=bool)
     theirs[..., :4] = False
