@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,10 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
         return _fail(f"stopped; {_kept(options)}", 130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except PermissionError as error:
+        return _fail(f"files must be readable and folders writable; {error.filename} is not, so name another", 2)
+    except Exception as error:
+        if not _disk_is_full(error):
             raise
-        return _fail(f"no space is left on the disk for {error.filename or 'the results'}; free some and go on", 2)
+        what = getattr(error, "filename", None) or "the results"
+        return _fail(f"results must fit on the disk; no space is left for {what}, so free some and go on", 2)
     return 0
 
 
@@ -103,15 +106,14 @@ def _parse(words: list[str]) -> tuple[Callable[[Any], object], Any]:
     verb = VERBS[name]
     rest = words[len(name.split()) :]
     given, rest = _leading_words(verb, rest)
-    rest = _with_recipe(rest)
+    rest = _with_recipe([*(part for option, value in given.items() for part in (f"--{option}", value)), *rest])
     module = import_module(f"kontrast.commands.{verb.module}")
     kind = getattr(module, verb.options)
-    flags = [part for option, value in given.items() for part in (f"--{option}", value)]
     if name == "pretrain":
-        kind = _with_method(kind, given.get("method") or _flag(rest, "--method") or "")
+        kind = _with_method(kind, _flag(rest, "--method") or "", asks_help=bool({"-h", "--help"} & {*rest}))
     if name == "study":
         kind = _with_methods(kind)
-    options = _tyro(kind, f"kontrast {name}", verb, [*flags, *rest])
+    options = _tyro(kind, f"kontrast {name}", verb, rest)
     if name == "study":
         options = replace(
             options, configs={m: getattr(options.configs, m) for m in options.methods if hasattr(options.configs, m)}
@@ -123,9 +125,9 @@ def _tyro(kind: type[Any], program: str, verb: Verb, arguments: list[str]) -> An
     import tyro
 
     words = " ".join(word.upper() for word in verb.words)
-    description = f"{verb.help}\n\nUsage: {program} {words} [flags]\nExample: {verb.example}\n"
+    description = f"{verb.help}\n\nUsage: {program} {words} [flags]\n\nExample: {verb.example}\n\n"
     description += "--recipe FILE.yaml reads flags from a file, such as the config.yaml of a run."
-    return tyro.cli(kind, prog=program, description=description, args=arguments, config=(tyro.conf.FlagConversionOff,))
+    return tyro.cli(kind, prog=program, description=description, args=arguments)
 
 
 def _leading_words(verb: Verb, words: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -171,6 +173,8 @@ def _as_flags(flag: str, value: Any) -> list[tuple[str, list[str]]]:
     """`{simclr: {width: 64}}` is `--simclr.width 64`; a list is one flag with several values."""
     if value is None or value in ([], ()):
         return []
+    if isinstance(value, bool):
+        return [(flag if value else flag.replace("--", "--no-", 1), [])]
     if isinstance(value, dict):
         inner = "--" if flag == "--configs" else f"{flag}."
         return [part for key, item in value.items() for part in _as_flags(f"{inner}{key}".replace("_", "-"), item)]
@@ -179,20 +183,23 @@ def _as_flags(flag: str, value: Any) -> list[tuple[str, list[str]]]:
 
 def _flag(words: list[str], flag: str) -> str | None:
     """The value of a flag among what was typed."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         name, equals, value = word.partition("=")
         if name == flag:
             return value if equals else following
     return None
 
 
-def _with_method(kind: type[Any], method: str) -> type[Any]:
-    """`Pretrain` with the flags of one method's own settings."""
+def _with_method(kind: type[Any], method: str, *, asks_help: bool) -> type[Any]:
+    """`Pretrain` with the flags of one method's own settings; for help without a method, with none."""
     import tyro
 
     from kontrast.commands.assemble import named
     from kontrast.methods import METHODS
 
+    if not method and asks_help:
+        none = ("config", Annotated[Any, tyro.conf.Suppress, tyro.conf.Fixed], field(default=None))
+        return make_dataclass(kind.__name__, [none], bases=(kind,), frozen=True, kw_only=True)
     if not method or method.startswith("-"):
         raise InputError(f"pretrain needs a method: kontrast pretrain METHOD DATA --out RUN, with {', '.join(METHODS)}")
     own: type[Any] = METHODS[named(method, METHODS, "method")].Config
@@ -215,11 +222,19 @@ def _with_methods(kind: type[Any]) -> type[Any]:
 def _kept(options: Any) -> str:
     from kontrast.commands.assemble import kept
 
-    return kept(options.out) if hasattr(options, "out") else "nothing was written yet"
+    if not hasattr(options, "out"):
+        return "nothing was written yet"
+    return kept(options.out, can_resume=hasattr(options, "resume"))
+
+
+def _disk_is_full(error: Exception) -> bool:
+    from kontrast.train.checkpoint import no_space_left
+
+    return no_space_left(error)
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"kontrast: {sentence}", file=sys.stderr)
+    print(f"kontrast: {' '.join(sentence.splitlines())}", file=sys.stderr)
     return code
 
 

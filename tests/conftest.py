@@ -1,8 +1,15 @@
 """Fixtures for all tests: a cache of their own, and the real digits."""
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are faster on one thread, here and in the processes that tests start
+
 import pytest
+import torch
 
 from kontrast import data
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

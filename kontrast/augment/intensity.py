@@ -82,7 +82,7 @@ class Intensity(nn.Module):
         if image.shape[1] != 3:
             return image * (bright * contrast)[..., None] + offset[..., None]
         matrix = bright * contrast * self._colour(chosen, generator)
-        return torch.einsum("nij,njhw->nihw", matrix, image) + offset[..., None]
+        return torch.einsum("nij,njhw->nihw", matrix.to(image.dtype), image) + offset[..., None]
 
     def _colour(self, chosen: Tensor, generator: torch.Generator | None) -> Tensor:
         """Saturation, hue and loss of colour, `(n, 3, 3)`: a turn and a scaling of the colour plane of YIQ."""

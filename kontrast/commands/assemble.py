@@ -144,8 +144,14 @@ def named(name: str, known: Iterable[str], what: str) -> str:
     raise InputError(f"there is no {what} {name!r}: {hint}")
 
 
-def claim_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
+def claim_folder(out: Path, settings: dict[str, Any], *, resume: bool, can_resume: bool = True) -> None:
     """Make the folder of a run or study and write its `config.yaml`, or make sure that it is the same one's.
+
+    Args:
+        out: The folder.
+        settings: Content of `config.yaml`.
+        resume: Whether to go on in a folder of the same settings.
+        can_resume: Whether the command has a flag for that, which the error then names.
 
     Raises:
         InputError: It holds something already and `resume` is not set, or it was made with other settings.
@@ -162,17 +168,43 @@ def claim_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> None:
                 "now, so give the old value or another --out"
             )
         return
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise InputError(f"--out must be a new or empty folder; {out} holds something, so add --resume or name another")
-    out.mkdir(parents=True, exist_ok=True)
     partial = out / ".config.yaml.partial"
+    if out.is_file() or (out.is_dir() and set(out.iterdir()) - {partial}):
+        go_on = "add --resume or " if file.is_file() and can_resume else ""
+        raise InputError(f"--out must be a new or empty folder; {out} holds something, so {go_on}name another")
+    out.mkdir(parents=True, exist_ok=True)
     partial.write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), encoding="utf-8")
     partial.replace(file)
 
 
-def kept(out: Path) -> str:
+def check_same_data(out: Path, found: dict[str, Any]) -> None:
+    """Write the provenance of a run or study to `run.json`, or make sure that its data are still the same.
+
+    Raises:
+        InputError: Images, labels or the split have changed.
+    """
+    file = out / "run.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else found
+    if any(known.get(key, found[key]) != found[key] for key in ("fingerprint", "images", "annotations")):
+        raise InputError(
+            f"what is resumed keeps its data; images, labels or the split have changed since {out} began, "
+            "so name another --out"
+        )
+    write_json(file, found)
+
+
+def data_name(data: Any) -> str:
+    """What `config.yaml` calls the data: a path or name as it is, an object by its name or kind."""
+    if isinstance(data, str | Path):
+        return str(data)
+    return data.name if isinstance(data, ImageSet) else type(data).__name__
+
+
+def kept(out: Path, *, can_resume: bool) -> str:
     """What an interrupted command left in its folder, in words."""
     checkpoints = sorted(out.glob("checkpoint/epoch_*.pt"))
+    if checkpoints and not can_resume:
+        return f"{out} is not finished and can be deleted; the same command with another --out starts anew"
     if checkpoints:
         return f"{out} keeps the checkpoint of epoch {int(checkpoints[-1].stem[6:])}; go on with --resume"
     cells, runs = len(list(out.glob("cells/*/*/*.npz"))), len(list(out.glob("runs/*/*/encoder.safetensors")))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -12,8 +14,12 @@ Result = TypeVar("Result")
 
 def keyword_call(options: Callable[P, Options], run: Callable[[Options], Result]) -> Callable[P, Result]:
     """A function that takes the fields of the options as keywords, with their types and defaults, and runs them."""
+    paths = {f.name for f in fields(options) if f.type in ("Path", "Path | None")}  # type: ignore[arg-type]
 
     def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+        for name, value in kwargs.items():
+            if name in paths and isinstance(value, str):
+                kwargs[name] = Path(value)
         return run(options(*args, **kwargs))
 
     call.__doc__ = f"{run.__doc__}\n\nEvery keyword is a field of `{getattr(options, '__qualname__', options)}`."

@@ -25,7 +25,7 @@ log = logging.getLogger("kontrast")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(RunOptions, ScoringOptions):
+class Evaluate(ScoringOptions, RunOptions):
     """Score an encoder on test images that pre-training never saw, at several numbers of labels."""
 
     protocol: str

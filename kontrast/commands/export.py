@@ -28,8 +28,9 @@ def run(options: Export) -> Path:
     """Export an encoder; returns the path of the weights."""
     if options.out.suffix != ".safetensors":
         raise InputError(f"encoders are exported as .safetensors; --out is {options.out}, so name it with that suffix")
-    if options.out.exists():
-        raise InputError(f"an export never overwrites; {options.out} is there already, so name another file")
+    for file in (options.out, options.out.with_suffix(".json")):
+        if file.exists():
+            raise InputError(f"an export never overwrites; {file} is there already, so name another file")
     save_encoder(load_encoder(options.run), options.out.parent, stem=options.out.stem)
     lines = json.loads(options.out.with_suffix(".json").read_text(encoding="utf-8"))["rebuild"]
     log.info("%s loads with these lines:\n  %s", options.out, "\n  ".join(lines))

@@ -20,6 +20,7 @@ from kontrast.commands.assemble import (
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import RunOptions, open_run
+from kontrast.errors import InputError
 from kontrast.evaluate import finetune as tuning
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.metrics import METRICS
@@ -29,7 +30,7 @@ log = logging.getLogger("kontrast")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(RunOptions, Fit):
+class Finetune(Fit, RunOptions):
     """Train a classifier, encoder and all, on the labelled training images; score it on the test images."""
 
     task: str
@@ -47,6 +48,9 @@ class Finetune(RunOptions, Fit):
 def run(options: Finetune) -> Path:
     """Fine-tune; returns the folder of the new run."""
     named(options.task, ("classification",), "task")
+    options.check()
+    if options.batch_size < 1:
+        raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 64 or so")
     settings, encoder, parts = open_run(options, "fine-tuning")
     assert parts.test is not None
     assert parts.test.labels is not None
@@ -54,10 +58,10 @@ def run(options: Finetune) -> Path:
     policy = options.policy or settings["policy"]
     own = {f.name: getattr(options, f.name) for f in fields(Fit)}
     own |= {"batch_size": options.batch_size, "policy": policy, "method": options.task, "init": str(options.run)}
-    claim_folder(options.out, {**settings, **own}, resume=False)
+    augment = build_policy(EncoderOptions(policy=policy), encoder.spec.size)
+    claim_folder(options.out, {**settings, **own}, resume=False, can_resume=False)
     steps = options.epochs * max(1, len(labelled) // options.batch_size)
     config = tuning.FineTuning(steps=steps, batch_size=options.batch_size, training=options)
-    augment = build_policy(EncoderOptions(policy=policy), encoder.spec.size)
     method = tuning.finetune(encoder, labelled, augment, config, seed=options.seed, out=options.out, show=True)
     save_file(method.classify.state_dict(), options.out / "classifier.safetensors")
     answers = tuning.predict(method, parts.test)[None, None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,11 +17,13 @@ from kontrast.commands.assemble import (
     build_encoder,
     build_method,
     build_policy,
+    check_same_data,
     claim_folder,
+    data_name,
     labelled_positions,
     open_data,
+    require_labels,
     split,
-    write_json,
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
@@ -42,7 +43,7 @@ MONITORED = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(DataOptions, EncoderOptions, Fit):
+class Pretrain(Fit, EncoderOptions, DataOptions):
     """Learn an encoder from images; test images, where labels make a split possible, are never used."""
 
     method: str
@@ -70,30 +71,27 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
     """Train on images that are already open and split."""
     size = options.size or train.size
     if options.method == "supervised":
+        require_labels(train, "supervised learning")
         train = train.take(labelled_positions(train))
+    options.check()
+    if options.batch_size < 1:
+        raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 256 or so")
     if len(train) < 2:
         raise InputError(f"pre-training contrasts images with each other, so it needs two; got {len(train)}, add some")
     built = build_encoder(options, train, size, seed=options.seed)
     method = build_method(options.method, options.config, built, build_policy(options, size), train)
-    claim_folder(options.out, settings(options), resume=options.resume)
-    _check_same_data(options.out, train)
-    write_json(options.out / "run.json", provenance(train))
-    loader = Loader(train, options.batch_size, seed=options.seed)
     monitor = _monitor(train) if options.evaluate_every else None
+    claim_folder(options.out, settings(options), resume=options.resume)
+    check_same_data(options.out, provenance(train))
+    loader = Loader(train, options.batch_size, seed=options.seed)
     fit(method, loader, options, out=options.out, resume=options.resume, evaluate=monitor, title=title)
 
 
 def settings(options: Pretrain) -> dict[str, Any]:
     """The run's settings as flags at rest: the content of `config.yaml`, which `--recipe` reads."""
     flat = {key: value for key, value in vars(options).items() if key not in ("config", "out", "resume")}
+    flat["data"] = data_name(options.data)
     return {**flat, **(asdict(options.config) if options.config is not None else {})}
-
-
-def _check_same_data(out: Path, train: ImageSet) -> None:
-    file = out / "run.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else provenance(train)
-    if (known["fingerprint"], known["images"]) != (train.fingerprint, len(train)):
-        raise InputError(f"a resumed run keeps its data; they have changed since {out} began, so name another --out")
 
 
 def _monitor(train: ImageSet) -> Callable[[Encoder], dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -20,5 +21,19 @@ def versions() -> dict[str, str]:
 
 
 def provenance(data: ImageSet) -> dict[str, Any]:
-    """What `run.json` holds: the data's fingerprint and counts, and the versions."""
-    return {"data": data.name, "fingerprint": data.fingerprint, "images": len(data), "versions": versions()}
+    """What `run.json` holds: fingerprints of images and of labels and split, counts, and the versions."""
+    return {
+        "data": data.name,
+        "fingerprint": data.fingerprint,
+        "images": len(data),
+        "annotations": _annotations_fingerprint(data),
+        "versions": versions(),
+    }
+
+
+def _annotations_fingerprint(data: ImageSet) -> str:
+    """SHA-256 (hex) over which images of the whole set these are, and their classes, labels and groups."""
+    digest = hashlib.sha256("\0".join(data.classes).encode("utf-8", "surrogateescape"))
+    for array in (data.rows, data.labels, data.groups):
+        digest.update(b"none" if array is None else array.tobytes())
+    return digest.hexdigest()

@@ -45,6 +45,15 @@ def budgets(options: ScoringOptions) -> tuple[Budget, ...]:
     """
     if options.draws < 1:
         raise InputError(f"labels are drawn at least once; --draws is {options.draws}, so ask for 5 or more")
+    for flag, value in (("--k", options.k), ("--knn-temperature", options.knn_temperature)):
+        if value <= 0:
+            raise InputError(f"k-NN needs neighbours and a temperature above 0; {flag} is {value}, so give more")
+    for flag, count in (
+        ("--finetune-steps", options.finetune_steps),
+        ("--finetune-batch-size", options.finetune_batch_size),
+    ):
+        if count is not None and count < 1:
+            raise InputError(f"training on labels needs steps and images; {flag} is {count}, so give 1 or more")
     if options.per_class:
         return tuple(Budget(per_class=count) for count in sorted(set(options.per_class)))
     if not options.fractions:

@@ -19,7 +19,9 @@ from kontrast.commands.assemble import (
     Parts,
     build_encoder,
     build_policy,
+    check_same_data,
     claim_folder,
+    data_name,
     labelled_positions,
     named,
     open_data,
@@ -46,7 +48,7 @@ log = logging.getLogger("kontrast")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(DataOptions, EncoderOptions, ScoringOptions, Fit):
+class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     """Pre-train, compare with what a sceptic would demand, and write report.html. Run again, it goes on."""
 
     out: Path
@@ -70,8 +72,10 @@ def run(options: Study) -> Path:
     data = open_data(options)
     require_labels(data, "a study")
     parts = split(data)
-    claim_folder(options.out, _settings(options), resume=True)
     work = _Work(options, parts)
+    build_encoder(options, parts.train, work.size, seed=options.seed)  # refuses a wrong name before the folder is taken
+    claim_folder(options.out, _settings(options), resume=True, can_resume=False)
+    check_same_data(options.out, provenance(data))
     cells = {
         (arm.key, budget): [
             [work.answers(arm, seed, drawn) for drawn in work.draws(budget, seed)] for seed in work.seeds
@@ -85,6 +89,9 @@ def run(options: Study) -> Path:
 
 
 def _check(options: Study) -> None:
+    options.check()
+    if options.batch_size < 1:
+        raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 256 or so")
     if options.seeds < 1:
         raise InputError(f"a study trains at least one encoder; --seeds is {options.seeds}, so ask for 1 or more")
     for name in options.methods:
@@ -133,7 +140,10 @@ class _Work:
     def _predict(self, arm: Arm, seed: int, drawn: Draw) -> Answers:
         """Predictions of the test images from all labels of the draw, of the validation part from those outside it."""
         outside = np.setdiff1d(drawn.labelled, self.validation)
-        if len(outside) == len(drawn.labelled):
+        if not len(self.validation):
+            [test] = self._ask(arm, seed, drawn, drawn.labelled, [None])
+            validation = test[:0]
+        elif len(outside) == len(drawn.labelled):
             test, validation = self._ask(arm, seed, drawn, drawn.labelled, [None, self.validation])
         else:
             [test] = self._ask(arm, seed, drawn, drawn.labelled, [None])
@@ -189,6 +199,7 @@ def _training(options: Study) -> Fit:
 
 def _settings(options: Study) -> dict[str, Any]:
     flat = {key: value for key, value in vars(options).items() if key not in ("out", "configs")}
+    flat["data"] = data_name(options.data)
     return {**flat, "configs": {name: vars(config) for name, config in options.configs.items()}}
 
 
@@ -201,7 +212,7 @@ def _write_page(work: _Work, cells: dict[tuple[str, Budget], list[list[Answers]]
     found = differences(cells, work.arms, work.budgets, truth, main)
     runs = _runs(options.out)
     written = page.Page(
-        title=f"Kontrast study of {options.data}",
+        title=f"Kontrast study of {data_name(options.data)}",
         verdict=verdicts(rows, found),
         recommendation=recommendation(rows, main, len(work.validation)),
         metric=main,
@@ -214,12 +225,19 @@ def _write_page(work: _Work, cells: dict[tuple[str, Budget], list[list[Answers]]
         skipped=work.train.skipped,
         settings=(options.out / "config.yaml").read_text(encoding="utf-8"),
         versions=versions(),
-        command=shlex.join(["kontrast", *sys.argv[1:]]),
+        command=_command(options),
     )
     write_json(options.out / "study.json", {"rows": rows, "differences": found, **provenance(work.train)})
     path = options.out / "report.html"
     page.write(written, path)
     return path
+
+
+def _command(options: Study) -> str:
+    """What was typed; after a Python call, what would do the same."""
+    if Path(sys.argv[0]).name == "kontrast" or sys.argv[0].endswith("kontrast/__main__.py"):
+        return shlex.join(["kontrast", *sys.argv[1:]])
+    return shlex.join(["kontrast", "study", "--recipe", str(options.out / "config.yaml"), "--out", "study/"])
 
 
 def _facts(work: _Work) -> dict[str, str]:

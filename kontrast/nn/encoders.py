@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Images `(n, c, h, w)`, uint8, uint16 or float in 0..1, to representations `(n, width)`."""
-        x = ((as_float(image) - self.mean) / self.std).to(memory_format=torch.channels_last)
+        x = ((as_float(image) - self.mean) / self.std).to(self.mean.dtype, memory_format=torch.channels_last)
         representation: Tensor = self.net(x)
         return representation
 
@@ -91,7 +92,7 @@ def encoder(
         InputError: Unknown name (with near ones), no small stem for this architecture, or weights that do not fit.
     """
     if init not in ("none", "pretrained") and (saved := _spec_beside(Path(init))):
-        mean, std = saved.mean, saved.std
+        mean, std = (_fit_channels(values, channels) for values in (saved.mean, saved.std))
     net = _create(name, channels=channels, size=size, pretrained=init == "pretrained")
     if init == "pretrained":
         mean, std = (_fit_channels(net.pretrained_cfg[key], channels) for key in ("mean", "std"))
@@ -140,7 +141,7 @@ def load_encoder(path: Path) -> Encoder:
     built = encoder(spec.name, channels=spec.channels, size=spec.size, stem=spec.stem, mean=spec.mean, std=spec.std)
     try:
         built.net.load_state_dict(load_file(path), strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise InputError(f"{path} does not hold the weights that its .json describes: {error}") from error
     return built
 
@@ -171,7 +172,10 @@ def _create(name: str, *, channels: int, size: int, pretrained: bool) -> Any:
             # Residual branches that start at zero leave an untrained ResNet blind to all but a corner of small images.
             net = timm.create_model(name, zero_init_last=False, **options)
         if _takes_size(net) and net.patch_embed.img_size != (size, size):
+            _check_patches(net, name, size)
             net = timm.create_model(name, img_size=size, **options)
+    except InputError:
+        raise
     except Exception as error:
         if not pretrained:
             raise
@@ -187,6 +191,15 @@ def _takes_size(net: Any) -> bool:
     return getattr(getattr(net, "patch_embed", None), "img_size", None) is not None
 
 
+def _check_patches(net: Any, name: str, size: int) -> None:
+    patch = getattr(net.patch_embed, "patch_size", 1)
+    side = patch if isinstance(patch, int) else max(patch)
+    if size % side:
+        below, above = size // side * side, (size // side + 1) * side
+        near = f"{below} or {above}" if below else above
+        raise InputError(f"{name} cuts images into patches of {side} px; {size} px is no multiple, so use {near} px")
+
+
 def _fit_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return tuple(values) if len(values) == channels else (sum(values) / len(values),)
 
@@ -195,9 +208,11 @@ def _spec_beside(path: Path) -> EncoderSpec | None:
     file = (path / "encoder.json") if path.is_dir() else path.with_suffix(".json")
     if not file.is_file():
         return None
-    known = json.loads(file.read_text(encoding="utf-8"))
     try:
+        known = json.loads(file.read_text(encoding="utf-8"))
         fields = {k: known[k] for k in EncoderSpec.__dataclass_fields__}
+    except ValueError as error:
+        raise InputError(f"{file} is not a whole JSON file ({error}), so export the run again") from error
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{file} describes an encoder by its {', '.join(EncoderSpec.__dataclass_fields__)}; "
@@ -224,8 +239,13 @@ def _small_resnet(net: Any) -> None:
 
 
 def _small_resnet_v2(net: Any) -> None:
-    net.stem.conv = _three_by_three(net.stem.conv)
+    if hasattr(net.stem, "conv"):
+        net.stem.conv = _three_by_three(net.stem.conv)
+    else:
+        _slow_down(net.stem.conv1)
     net.stem.pool = nn.Identity()
+    if hasattr(net.stem, "pad"):  # BiT's, which belongs to its pooling
+        net.stem.pad = nn.Identity()
 
 
 def _small_efficientnet(net: Any) -> None:
@@ -250,7 +270,9 @@ def _small_stem_lines(net: Any) -> list[str]:
     family = _stem_family(net)
     new = "{0} = type({0})({0}.in_channels, {0}.out_channels, 3, stride=1, padding=1, bias={0}.bias is not None)"
     if family == "ResNetV2":
-        return [new.format("net.stem.conv"), "net.stem.pool = torch.nn.Identity()"]
+        first = new.format("net.stem.conv") if hasattr(net.stem, "conv") else "net.stem.conv1.stride = (1, 1)"
+        pad = ["net.stem.pad = torch.nn.Identity()"] if hasattr(net.stem, "pad") else []
+        return [first, "net.stem.pool = torch.nn.Identity()", *pad]
     if family == "EfficientNet":
         return ["net.conv_stem.stride = (1, 1)"]
     first = "net.conv1[0].stride = (1, 1)" if isinstance(net.conv1, nn.Sequential) else new.format("net.conv1")

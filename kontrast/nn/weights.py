@@ -67,6 +67,8 @@ def _load_state(net: nn.Module, found: dict[str, Tensor], path: Path) -> None:
 def _load_npz(net: Any, path: Path) -> None:
     if not hasattr(net, "load_pretrained"):
         raise InputError(f"timm reads .npz files for BiT and ViT only; {type(net).__name__} needs a .safetensors")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path.name} is not a whole .npz file; fetch it again")
     try:
         net.load_pretrained(str(path))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile, AssertionError, RuntimeError) as error:

@@ -142,7 +142,7 @@ def verdicts(rows: list[Row], found: list[Difference]) -> tuple[str, ...]:
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
+    return f"{100 * share:+z.1f}".replace("-", "−")
 
 
 def _stack(answers: list[list[Answers]]) -> NDArray[np.float64]:

@@ -120,7 +120,9 @@ def draws(
     outside = np.setdiff1d(labelled, validation)
     pool = outside if _suffices(train.labels[outside], len(labelled), budget) else labelled
     labels = train.labels[pool]
-    fraction = None if budget.fraction is None else min(budget.fraction * len(labelled) / len(pool), 1.0)
+    fraction = budget.fraction
+    if fraction is not None and len(pool) < len(labelled):
+        fraction = min(fraction * len(labelled) / len(pool), 1.0)
     for number in range(1 if fraction == 1 else num_draws):
         own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         chosen = draw(labels, fraction=fraction, per_class=budget.per_class, seed=own)

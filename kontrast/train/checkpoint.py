@@ -34,7 +34,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
         partial.replace(final)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
+        if no_space_left(error):
             raise InputError(
                 f"a checkpoint must fit on the disk; no space is left for {final}, "
                 "so free some and go on with --resume (earlier checkpoints are whole)"
@@ -50,7 +50,7 @@ def load(folder: Path) -> dict[str, Any] | None:
     for path in reversed(saved(folder)):
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
             log.warning("%s is damaged (%s); going back to the checkpoint before", path, type(error).__name__)
         else:
             return state
@@ -60,6 +60,15 @@ def load(folder: Path) -> dict[str, Any] | None:
 def saved(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
     return sorted(folder.glob("epoch_*.pt"))
+
+
+def no_space_left(error: BaseException | None) -> bool:
+    """Whether a full disk is at the root of an error: libraries turn the system's own into theirs."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

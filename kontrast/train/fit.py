@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from kontrast.batch import Batch
 from kontrast.data import Loader
+from kontrast.errors import InputError
 from kontrast.methods.base import Method
 from kontrast.nn.encoders import Encoder, save_encoder
 from kontrast.train import checkpoint
@@ -54,6 +56,26 @@ class Fit:
     keep_every: int = 0
     """Epochs between snapshots of the encoder that are kept; 0 for none."""
 
+    def check(self) -> None:
+        """Refuse what cannot train; commands ask before they take a folder.
+
+        Raises:
+            InputError: A value is out of its range, or there is no such device.
+        """
+        choose_device(self.device)
+        rules = {
+            "epochs must be 1 or more": self.epochs >= 1,
+            "lr must be above 0 and finite": 0 < self.lr < math.inf,
+            "weight_decay must be 0 or more, and finite": 0 <= self.weight_decay < math.inf,
+            "warmup is a share of the training, at least 0 and below 1": 0 <= self.warmup < 1,
+            "evaluate_every must be 0 or more": self.evaluate_every >= 0,
+            "keep_every must be 0 or more": self.keep_every >= 0,
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                name = rule.partition(" ")[0]
+                raise InputError(f"{rule}; got {getattr(self, name)}, so leave it out or change it")
+
 
 def fit(
     method: Method,
@@ -84,7 +106,9 @@ def fit(
     Raises:
         TrainingStopped: The loss is not a number, or the embeddings collapsed and `on_collapse` is `stop`.
     """
-    run = _Run(method, loader, config or Fit(), out, evaluate)
+    config = config or Fit()
+    config.check()
+    run = _Run(method, loader, config, out, evaluate)
     done = run.restore() if resume else 0
     run.log = MetricLog(out, keep_until=done)
     epochs, steps = run.config.epochs, len(loader)

@@ -60,13 +60,18 @@ class Health:
         """Measure the representations of the fixed sample and of two views of it, without touching the run's draws.
 
         Raises:
-            TrainingStopped: The representations lie on one line and the run is to stop.
+            TrainingStopped: A representation is not finite, or all lie on one line and the run is to stop.
         """
         generator = torch.Generator(self.images.device).manual_seed(0)
         was_training = method.training
         method.eval()
         a, b = (method.encoder(method.augment(self.images, generator)).float() for _ in range(2))
         method.train(was_training)
+        if not a.isfinite().all():
+            raise TrainingStopped(
+                "representations must be finite numbers, but the last epoch made some NaN or infinite; "
+                "go on from the last checkpoint with a lower --lr, or --precision float32"
+            )
         found = {
             "representation_spread": measures.spread(a),
             "effective_rank": measures.effective_rank(a),

@@ -7,6 +7,8 @@ from typing import Literal
 
 import torch
 
+from kontrast.errors import InputError
+
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 log = logging.getLogger("kontrast")
 
@@ -14,7 +16,7 @@ log = logging.getLogger("kontrast")
 def choose_device(name: str = "auto") -> torch.device:
     """The named device; `auto` takes the first GPU if there is one."""
     if name != "auto":
-        return torch.device(name)
+        return _named_device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -31,6 +33,14 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Autocast to `dtype`; nothing for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def _named_device(name: str) -> torch.device:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA fails an assertion of its own
+        raise InputError(f"a device is auto, cpu, or a GPU such as cuda:0 that torch sees; {name!r} is none") from error
+    return torch.device(name)
 
 
 def _cpu_has_bf16() -> bool:

@@ -11,7 +11,7 @@ RESAMPLES = 200
 
 
 class Model:
-    """An image is right if mean + seed + draw + image + image x seed + noise > 0, all normal: a probit of random effects."""
+    """An image is right if mean + seed + draw + image + image x seed + noise > 0, all normal: random-effects probit."""
 
     def __init__(self, mean, *, seed=0.2, draw=0.2, image=1.0, patient=0.0, image_by_seed=0.5, of_patient=1):
         self.mean, self.seed, self.draw, self.image, self.image_by_seed = mean, seed, draw, image, image_by_seed
@@ -58,7 +58,7 @@ def covers(model, seeds, draws, num_items=250, metric="accuracy", shares=(0.5, 0
     return contains
 
 
-@pytest.mark.parametrize(("seeds", "draws"), [(3, 5), (5, 3), (2, 3), (3, 1), (1, 5)])
+@pytest.mark.parametrize(("seeds", "draws"), [(3, 5), (5, 3), (1, 5)])
 def test_a_95_percent_interval_covers_the_truth_92_to_98_times_in_100_where_seeds_draws_and_images_vary(seeds, draws):
     assert 0.92 <= coverage(covers(Model(1.2), seeds, draws), 600) <= 0.98
 
@@ -68,16 +68,22 @@ def test_a_95_percent_interval_covers_the_truth_92_to_98_times_in_100_where_seed
 @pytest.mark.parametrize(
     "model",
     [
-        Model(1.2, seed=0.0, draw=0.0),
+        Model(1.2),
         Model(1.2, seed=0.5, draw=0.1, image_by_seed=0.1),
         Model(1.2, seed=0.05, draw=0.5),
         Model(0.0, seed=0.1, draw=0.1, image=0.3, image_by_seed=1.0),
         Model(3.0, seed=0.2, draw=0.3),
     ],
-    ids=["images", "seeds", "draws", "interaction", "near one"],
+    ids=["all alike", "seeds", "draws", "interaction", "near one"],
 )
 def test_a_95_percent_interval_covers_whichever_source_varies_most(model, seeds, draws):
-    assert 0.92 <= coverage(covers(model, seeds, draws), 2000) <= 0.985
+    assert 0.92 <= coverage(covers(model, seeds, draws), 2000) <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "draws"), [(3, 5), (5, 3), (2, 3), (3, 1), (1, 5)])
+def test_seeds_and_draws_that_do_not_vary_at_all_make_an_interval_too_wide_rather_than_too_narrow(seeds, draws):
+    assert 0.94 <= coverage(covers(Model(1.2, seed=0.0, draw=0.0), seeds, draws), 2000) <= 0.99
 
 
 def test_one_encoder_and_one_draw_are_covered_over_images():
