@@ -108,4 +108,6 @@ class ProgressLine:
         number = int(row["epoch"])
         if self.plain and (number == epochs or number % max(1, epochs // 20) == 0):
             left = row["seconds"] * (epochs - number)
-            self.plain.print(f"{self.title}  epoch {number}/{epochs}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True)
+            self.plain.print(
+                f"{self.title}  epoch {number}/{epochs}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True
+            )

@@ -1,0 +1,138 @@
+import pytest
+import torch
+from scipy import stats
+
+from kontrast.augment.policies import POLICIES, digits, mri, natural, xray
+
+EVERY = pytest.mark.parametrize("name", sorted(POLICIES))
+NEVER_MIRRORED = {"digits": digits, "mri": mri, "xray": xray}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape, seed=0):
+    return torch.rand(*shape, generator=seeded(seed))
+
+
+def corner(n, side=32):
+    """Black but for a bar at the left and a bright block at its top: no turn of it is its mirror image."""
+    image = torch.zeros(n, 1, side, side)
+    image[:, :, 4 : side - 4, 6:10] = 0.6
+    image[:, :, 4:10, 6:22] = 0.9
+    return image
+
+
+def likeness(views, reference):
+    """Correlation of each view with one image."""
+    a, b = (t.flatten(1) - t.flatten(1).mean(1, keepdim=True) for t in (views, reference))
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+
+
+@EVERY
+@pytest.mark.parametrize("size", [28, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_have_the_size_asked_for_and_values_in_0_to_1(name, size, channels):
+    policy = POLICIES[name](size)
+    view = policy(noise(16, channels, 40, 40), seeded())
+    assert policy.size == size
+    assert view.shape == (16, channels, size, size)
+    assert view.dtype == torch.float32
+    assert view.min() >= 0
+    assert 0.5 < view.max() <= 1
+
+
+@EVERY
+@pytest.mark.parametrize(("dtype", "top"), [(torch.uint8, 255), (torch.uint16, 65535)])
+def test_integers_and_floats_of_the_same_image_give_the_same_views(name, dtype, top):
+    stored = torch.randint(0, top + 1, (4, 3, 32, 32), generator=seeded()).to(dtype)
+    policy = POLICIES[name](32)
+    found, expected = policy(stored, seeded(1)), policy((stored.double() / top).float(), seeded(1))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@EVERY
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_float64_are_augmented_like_the_same_in_float32(name, channels):
+    image, policy = noise(4, channels, 32, 32).double(), POLICIES[name](64)
+    torch.testing.assert_close(policy(image, seeded(1)).float(), policy(image.float(), seeded(1)), rtol=0, atol=1e-4)
+
+
+@EVERY
+def test_a_seed_fixes_the_views_and_another_changes_every_one_of_them(name):
+    image, policy = noise(8, 3, 32, 32), POLICIES[name](32)
+    views = [policy(image, seeded(seed)) for seed in (3, 3, 4)]
+    assert torch.equal(views[0], views[1])
+    assert (views[0] - views[2]).abs().amax((1, 2, 3)).min() > 0.05
+
+
+@EVERY
+def test_every_image_has_its_own_draw(name):
+    views = POLICIES[name](32)(noise(1, 3, 32, 32).expand(12, 3, 32, 32), seeded()).flatten(1)
+    assert torch.pdist(views).min() > 0.5
+
+
+@EVERY
+def test_autocast_changes_no_view_and_is_still_on_afterwards(name):
+    image, policy = noise(4, 3, 32, 32), POLICIES[name](64)
+    expected = policy(image, seeded())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = policy(image, seeded())
+        assert torch.is_autocast_enabled("cpu")
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    assert torch.equal(found, expected)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@EVERY
+def test_a_policy_learns_nothing_and_has_no_state(name):
+    assert list(POLICIES[name](32).state_dict()) == []
+
+
+@EVERY
+def test_gradients_reach_the_image(name):
+    image = (0.3 + 0.4 * noise(4, 3, 32, 32)).requires_grad_()
+    POLICIES[name](32)(image, seeded()).sum().backward()
+    assert image.grad.isfinite().all()
+    assert (image.grad.abs().amax((1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(NEVER_MIRRORED))
+def test_radiographs_slices_and_digits_are_never_mirrored(name):
+    policy = NEVER_MIRRORED[name](32)
+    # A map that mirrors has a negative determinant, whatever else it does.
+    assert (torch.linalg.det(policy.geometry.draw(corner(2000), seeded())[:, :, :2]) > 0).all()
+    # And what is seen resembles the image more than its mirror image, wherever the crop shows enough of it.
+    image = corner(500)
+    whole = policy.geometry.draw(image, seeded())[:, :, :2].det() > 0.85
+    views = policy(image, seeded())[whole]
+    assert len(views) > 50
+    assert (likeness(views, image[whole]) > likeness(views, image[whole].flip(3))).double().mean() > 0.9
+
+
+def test_half_of_all_photographs_are_mirrored():
+    image = corner(2000)
+    draws = natural(32).geometry.draw(image, seeded())
+    mirrored = torch.linalg.det(draws[:, :, :2]) < 0
+    assert stats.binomtest(int(mirrored.sum()), 2000, 0.5).pvalue > 0.01
+    views = natural(32)(image, seeded())
+    whole = draws[:, :, :2].det().abs() > 0.85
+    closer = likeness(views, image) < likeness(views, image.flip(3))
+    assert (closer == mirrored)[whole].double().mean() > 0.9
+
+
+def test_digits_and_slices_may_turn_and_photographs_do_not():
+    def turned(policy):
+        draws = policy.geometry.draw(torch.zeros(500, 1, 1, 1), seeded())
+        return float(torch.rad2deg(torch.atan2(draws[:, 1, 0], draws[:, 0, 0].abs())).abs().max())
+
+    assert turned(natural(32)) < 1e-4
+    assert turned(digits(32)) == pytest.approx(15, abs=0.2)
+    assert turned(mri(32)) == pytest.approx(15, abs=0.2)
+    assert turned(xray(32)) == pytest.approx(10, abs=0.2)
+
+
+def test_photographs_below_64_pixels_are_not_blurred():
+    assert natural(63).intensity.blur == 0
+    assert natural(64).intensity.blur > 0

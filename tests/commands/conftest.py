@@ -1,0 +1,120 @@
+"""Images and settings so small that a command takes about a second."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kontrast.cli import main
+
+TINY = ["--encoder", "test_efficientnet", "--stem", "standard", "--precision", "float32"]
+TRAINING = [*TINY, "--epochs", "2", "--batch-size", "16"]
+SCORING = ["--seeds", "1", "--draws", "2", "--per-class", "2", "--finetune-steps", "2"]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """A second thread only costs with networks of this size; processes that are started use one as well."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
+def picture(number, kind, *, side=16, channels=1):
+    rng = np.random.default_rng([number, kind])
+    pixels = rng.integers(0, 90, (side, side, channels))
+    pixels[:, : side // 2] += 120 * kind
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8).squeeze())
+
+
+@pytest.fixture(scope="session")
+def draw_folder():
+    def draw_folder(root, *, count=24, kinds=("dark", "light"), **how):
+        for kind, name in enumerate(kinds):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                picture(number, kind, **how).save(root / name / f"{number:02d}.png")
+        return root
+
+    return draw_folder
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory, draw_folder):
+    """48 grey images of 16 px in two classes."""
+    return draw_folder(tmp_path_factory.mktemp("images") / "set")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, images):
+    """A finished run of SimCLR on them."""
+    out = tmp_path_factory.mktemp("runs") / "a"
+    assert main(["pretrain", "simclr", str(images), *TRAINING, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def kontrast():
+    """The command line, in this process."""
+    return lambda *words: main([str(word) for word in words])
+
+
+@pytest.fixture
+def refused(capsys):
+    """The one sentence with which the command line refuses."""
+
+    def refused(*words, code=2):
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == code
+        shown = capsys.readouterr()
+        lines = shown.err.splitlines()
+        assert len(lines) == 1, shown.err
+        assert lines[0].startswith("kontrast: ")
+        assert shown.out == ""
+        return lines[0]
+
+    return refused
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """Start a real process, send it a signal once something is there, and return its exit code and what it said."""
+
+    def interrupted(words, *, when, send):
+        log = tmp_path / "said.txt"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kontrast", *map(str, words)], stderr=file, stdout=file, env={**os.environ}
+            )
+        try:
+            until = time.monotonic() + 120
+            while not when() and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            assert process.poll() is None, log.read_text()
+            process.send_signal(send)
+            return process.wait(60), log.read_text()
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+
+    return interrupted
+
+
+@pytest.fixture(scope="session")
+def training():
+    return TRAINING
+
+
+@pytest.fixture(scope="session")
+def scoring():
+    return SCORING

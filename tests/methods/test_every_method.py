@@ -1,0 +1,375 @@
+"""The contract that every method fulfils; a new one joins by an entry in `CASES`."""
+
+import ast
+import inspect
+import math
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+
+from kontrast import losses
+from kontrast.augment import policies
+from kontrast.batch import Batch
+from kontrast.data import Loader
+from kontrast.evaluate.features import features
+from kontrast.evaluate.knn import knn_predict
+from kontrast.methods import METHODS
+from kontrast.nn.encoders import encoder
+from kontrast.train.fit import Fit, fit
+from kontrast.train.optim import build, schedule, set_rate
+
+ENCODER = "test_resnet"
+
+
+def pictures(n=16, seed=0):
+    """Noise with three kinds of labels, one image without any."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (n, 1, 28, 28), generator=generator).to(torch.uint8)
+    label = torch.randint(0, 3, (n,), generator=generator)
+    label[0] = -1
+    return Batch(image=image, label=label)
+
+
+def nearest_digits(encoder, digits, seed):
+    """k-NN accuracy on the 1,000 test digits with 200 labelled ones that training has not seen."""
+    test, bank = digits.take(np.flatnonzero(digits.parts == "test")), some(digits, seed)[1]
+    votes = knn_predict(features(encoder, bank), bank.labels, features(encoder, test), num_classes=10)
+    return float((votes.argmax(1) == test.labels).mean())
+
+
+def some(digits, seed):
+    """1,000 digits to train on and 200 more for the bank."""
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(digits.parts == "train"))
+    return digits.take(rows[:1000]), digits.take(rows[1000:1200])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What the suite has to know of one method."""
+
+    margin: float
+    """How much its sign of learning rises at least; below the smallest of ten seeds by a third or more."""
+    lr: float
+    """Peak learning rate of the short run, for a batch of 256."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Settings that suit a run of ninety steps."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Of the constructor, beside encoder, augmentation and settings."""
+    batch: Callable[..., Batch] = pictures
+    sign: Callable[..., float] = nearest_digits
+    """What rises when the method learns, as a function of encoder, data and seed."""
+
+
+CASES = {
+    "byol": Case(margin=0.0, lr=0.016, config={"hidden": 256, "width": 64, "momentum": 0.95}),
+    "moco": Case(margin=0.0, lr=0.004, config={"queue_size": 512, "momentum": 0.9}),
+    "simclr": Case(margin=0.0, lr=0.016),
+    "simsiam": Case(margin=0.0, lr=0.006, config={"width": 256, "bottleneck": 64}),
+    "supervised": Case(margin=0.0, lr=0.016, arguments={"num_classes": 10}),
+}
+EVERY = pytest.mark.parametrize("name", sorted(METHODS))
+
+
+def made(name, *, seed=0, network=ENCODER, **config):
+    case, method = CASES[name], METHODS[name]
+    torch.manual_seed(seed)
+    parts = encoder(network, channels=1, size=28, stem="standard"), policies.digits(28)
+    return method(*parts, method.Config(**(case.config | config)), **case.arguments)
+
+
+def steps(method, batch, count):
+    """A few steps of SGD as the loop takes them; returns the losses."""
+    optimiser = build("sgd", method.parameter_groups(0.05), 1e-4)
+    found = []
+    for i in range(count):
+        loss = method(batch).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        method.after_step(i / count)
+        found.append(loss.item())
+    return found
+
+
+def test_every_method_is_in_this_suite():
+    assert sorted(CASES) == sorted(METHODS)
+
+
+@EVERY
+def test_the_objective_is_one_finite_number_with_detached_metrics_and_the_spread_among_them(name):
+    loss, metrics = made(name)(CASES[name].batch())
+    assert loss.shape == ()
+    assert loss.isfinite()
+    assert loss.requires_grad
+    assert 0 <= metrics["spread"] <= 1.5
+    assert all(value.shape == () and not value.requires_grad for value in metrics.values())
+
+
+@EVERY
+def test_the_gradient_reaches_every_weight_of_the_encoder(name):
+    method = made(name)
+    method(CASES[name].batch()).loss.backward()
+    for key, parameter in method.encoder.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@EVERY
+def test_the_optimiser_trains_exactly_what_learns_and_each_weight_once(name):
+    method = made(name)
+    method(CASES[name].batch()).loss.backward()
+    given = [p for group in method.parameter_groups(0.1) for p in group["params"]]
+    assert len(given) == len({id(p) for p in given})
+    assert {id(p) for p in given} == {id(p) for p in method.parameters() if p.grad is not None}
+
+
+@EVERY
+def test_the_same_seed_gives_the_same_losses_and_another_does_not(name):
+    runs = [steps(made(name, seed=seed), CASES[name].batch(), 3) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1]
+    assert all(a != b for a, b in zip(runs[0], runs[2], strict=True))
+
+
+@EVERY
+def test_the_state_dict_restores_the_objective_exactly(name, tmp_path):
+    trained, batch = made(name), CASES[name].batch()
+    steps(trained, batch, 4)
+    torch.save(trained.state_dict(), tmp_path / "state.pth")
+    restored = made(name, seed=9)
+    restored.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True), strict=True)
+    losses_of = []
+    for method in (trained, restored):
+        torch.manual_seed(7)
+        losses_of.append(steps(method, batch, 3))
+    assert losses_of[0] == losses_of[1]
+
+
+@EVERY
+def test_loss_and_gradients_stay_finite_under_bf16_autocast(name):
+    method, batch = made(name), CASES[name].batch()
+    optimiser = build("sgd", method.parameter_groups(0.05), 1e-4)
+    for i in range(3):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, metrics = method(batch)
+        assert loss.dtype == torch.float32
+        assert loss.isfinite()
+        assert all(value.isfinite() for value in metrics.values())
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+        optimiser.step()
+        method.after_step(i / 3)
+    assert all(value.isfinite().all() for value in method.state_dict().values())
+
+
+@EVERY
+def test_neither_the_encoder_nor_the_batch_given_is_changed_by_an_objective(name):
+    method, batch = made(name), CASES[name].batch()
+    kept, weights = batch.image.clone(), {k: v.clone() for k, v in method.encoder.named_parameters()}
+    method(batch)
+    assert torch.equal(batch.image, kept)
+    assert all(torch.equal(v, weights[k]) for k, v in method.encoder.named_parameters())
+
+
+@EVERY
+def test_the_settings_survive_yaml_and_cannot_be_changed(name):
+    settings = METHODS[name].Config(**CASES[name].config)
+    assert METHODS[name].Config(**yaml.safe_load(yaml.safe_dump(asdict(settings)))) == settings
+    first = fields(settings)[0].name
+    with pytest.raises(AttributeError):
+        setattr(settings, first, 1)
+
+
+@EVERY
+def test_every_setting_has_a_default_and_a_sentence_below_it(name):
+    config = METHODS[name].Config
+    (tree,) = ast.parse(inspect.cleandoc(inspect.getsource(config))).body
+    assert ast.get_docstring(tree)
+    told = {
+        line.target.id
+        for line, below in zip(tree.body, tree.body[1:], strict=False)
+        if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and str(below.value.value).endswith(".")
+    }
+    assert told == {f.name for f in fields(config)}
+    assert replace(config()) == config()
+
+
+@EVERY
+def test_the_docstring_cites_a_paper_by_venue_and_year(name):
+    method = METHODS[name]
+    text = f"{inspect.getmodule(method).__doc__} {method.__doc__}"
+    year = r"(19|20)\d\d"
+    assert re.search(rf"(\*[^*]+\*,\s+({year}|(NeurIPS|ICML|CVPR|ICCV|ECCV|ICLR)\s+{year}|arXiv\s+\d{{4}}\.\d+))", text)
+
+
+def risen(name, digits, seed):
+    """The sign of learning before a short run, and how much it rose.
+
+    The encoder has GroupNorm and depthwise convolutions, so that it knows little before it has learned: networks with
+    BatchNorm of random weights tell 60 % of the digits apart, and ninety steps are not enough for all to rise above.
+    """
+    case, method = CASES[name], made(name, seed=seed, network="test_efficientnet_gn")
+    before = case.sign(method.encoder, digits, seed)
+    config = Fit(epochs=6, optimiser="adamw", lr=case.lr, weight_decay=0.01, precision="float32", seed=seed)
+    fit(method, Loader(some(digits, seed)[0], 64, seed=seed), config, show=False)
+    return before, case.sign(method.encoder, digits, seed) - before
+
+
+@EVERY
+def test_a_short_run_shows_the_sign_of_learning(name, digits):
+    assert risen(name, digits, 0)[1] > CASES[name].margin
+
+
+@pytest.mark.slow
+@EVERY
+def test_ten_seeds_never_miss_the_margin(name, digits):
+    before, rises = zip(*(risen(name, digits, seed) for seed in range(10)), strict=True)
+    print(f"{name}: before {np.mean(before):.3f}, least rise {min(rises):.3f}, {np.round(rises, 3).tolist()}")
+    assert min(rises) > CASES[name].margin
+
+
+def test_the_predictor_of_simsiam_alone_keeps_its_rate_while_the_schedule_falls():
+    method = made("simsiam")
+    groups = method.parameter_groups(0.5)
+    constant = {id(p) for group in groups if group.get("constant_lr") for p in group["params"]}
+    assert constant == {id(p) for p in method.predict.parameters()}
+    optimiser = build("sgd", groups, 1e-4)
+    for progress in (0.3, 0.9, 1.0):
+        set_rate(optimiser, schedule(progress, 0.05))
+        for group in optimiser.param_groups:
+            kept = id(group["params"][0]) in constant
+            expected = 0.5 if kept else 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95)) / 2
+            assert group["lr"] == pytest.approx(expected)
+            assert all((id(p) in constant) == kept for p in group["params"])
+
+
+def test_at_the_end_of_the_schedule_only_the_predictor_of_simsiam_still_moves():
+    method = made("simsiam")
+    optimiser = build("sgd", method.parameter_groups(0.5), 1e-4)
+    set_rate(optimiser, schedule(1.0, 0.05))
+    before = {name: p.detach().clone() for name, p in method.named_parameters()}
+    method(pictures()).loss.backward()
+    optimiser.step()
+    moved = {name.split(".")[0] for name, p in method.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"predict"}
+
+
+def test_simsiam_is_the_mean_of_minus_the_cosine_in_both_directions():
+    method, batch = made("simsiam"), pictures(6)
+    torch.manual_seed(2)
+    loss = method(batch).loss.item()
+    torch.manual_seed(2)
+    a, b = (method.project(method.encoder(view)).detach() for view in method.views(batch.image))
+    expected = 0.0
+    for source, target in ((a, b), (b, a)):
+        unit, other = F.normalize(method.predict(source), dim=1), F.normalize(target, dim=1)
+        expected -= (unit * other).sum(1).mean().item() / 2
+    assert loss == pytest.approx(expected, abs=1e-5)
+
+
+def keys_of(method, batch, seed):
+    """The keys that the teacher makes of a batch, by hand."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        _, other = method.views(batch.image)
+        return F.normalize(method.teacher_project(method.teacher_encoder(other)), dim=1)
+
+
+def test_the_queue_of_moco_is_first_in_first_out():
+    """Ten places, batches of four: the third overwrites the two oldest keys, and they alone."""
+    method = made("moco", queue_size=10)
+    expected = method.queue.clone()
+    for i in range(5):
+        batch = pictures(4, seed=i)
+        new = keys_of(method, batch, seed=i)
+        torch.manual_seed(i)
+        method(batch)
+        for j in range(4):
+            expected[(4 * i + j) % 10] = new[j]
+        torch.testing.assert_close(method.queue, expected, rtol=0, atol=1e-5)
+    assert method.filled == 20
+
+
+def test_a_batch_larger_than_the_queue_of_moco_fills_it_with_its_last_keys():
+    method, batch = made("moco", queue_size=6), pictures(10)
+    new = keys_of(method, batch, seed=0)
+    torch.manual_seed(0)
+    method(batch)
+    torch.testing.assert_close(method.queue, new[-6:], rtol=0, atol=1e-5)
+
+
+def test_keys_join_the_queue_of_moco_after_the_loss_and_only_in_training():
+    method, batch = made("moco", queue_size=8), pictures(4)
+    queue = method.queue.clone()
+    torch.manual_seed(3)
+    loss = method(batch).loss
+    torch.manual_seed(3)
+    query_view, _ = method.views(batch.image)
+    query = method.project(method.encoder(query_view))
+    expected = losses.queue_info_nce(query, keys_of(method, batch, seed=3), queue, temperature=0.2)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    held = method.queue.clone()
+    method.eval()(batch)
+    assert torch.equal(method.queue, held)
+
+
+@pytest.mark.parametrize("name", ["byol", "moco"])
+def test_a_teacher_begins_as_the_student_gets_no_gradient_and_is_not_trained(name):
+    method = made(name)
+    pairs = [(method.teacher_encoder, method.encoder), (method.teacher_project, method.project)]
+    for teacher, student in pairs:
+        assert all(torch.equal(v, student.state_dict()[k]) for k, v in teacher.state_dict().items())
+    method(pictures()).loss.backward()
+    given = {id(p) for group in method.parameter_groups(0.1) for p in group["params"]}
+    for teacher, _ in pairs:
+        assert all(p.grad is None and not p.requires_grad and id(p) not in given for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["byol", "moco"])
+def test_a_teacher_moves_by_the_momentum_formula(name, progress):
+    """That of BYOL rises along a cosine from 0.9 to 1; that of MoCo stays."""
+    method = made(name, momentum=0.9)
+    momentum = 0.9 if name == "moco" else {0.0: 0.9, 0.5: 0.95, 1.0: 1.0}[progress]
+    pairs = [(method.teacher_encoder, method.encoder), (method.teacher_project, method.project)]
+    with torch.no_grad():
+        for parameter in [*method.encoder.parameters(), *method.project.parameters()]:
+            parameter.add_(torch.randn_like(parameter))
+    old = [[p.detach().clone() for p in teacher.parameters()] for teacher, _ in pairs]
+    method.after_step(progress)
+    for before, (teacher, student) in zip(old, pairs, strict=True):
+        for o, t, s in zip(before, teacher.parameters(), student.parameters(), strict=True):
+            torch.testing.assert_close(t.detach(), momentum * o + (1 - momentum) * s.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_byol_is_the_squared_distance_of_unit_vectors_in_both_directions():
+    method, batch = made("byol"), pictures(6)
+    torch.manual_seed(2)
+    loss = method(batch).loss
+    torch.manual_seed(2)
+    views = method.views(batch.image)
+    expected = 0.0
+    for view, other in (views, views[::-1]):
+        prediction = F.normalize(method.predict(method.project(method.encoder(view))), dim=1)
+        target = F.normalize(method.teacher_project(method.teacher_encoder(other)), dim=1)
+        expected += (prediction - target).square().sum(1).mean().item()
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_supervised_learning_takes_no_notice_of_images_without_a_label():
+    method = made("supervised").eval()
+    method.augment = torch.nn.Identity()
+    batch = pictures(6)
+    image = batch.image.clone()
+    image[0] = 255 - image[0]
+    other = Batch(image=image, label=batch.label)
+    assert batch.label[0] == -1
+    assert method(other).loss.item() == pytest.approx(method(batch).loss.item(), rel=1e-5)

@@ -1,0 +1,186 @@
+"""Training does what its settings say, and can be stopped and resumed without a trace."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from kontrast.errors import InputError, TrainingStopped
+from kontrast.methods import METHODS
+from kontrast.methods.base import Method, Objective
+from kontrast.train import Fit, checkpoint, fit
+from kontrast.train.log import TIMING, read_rows
+from kontrast.train.optim import schedule
+
+
+def reproducible(rows):
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+
+
+class Scripted(Method):
+    """Loss of the next update is the next number of a script; remembers what its hooks were told."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """None."""
+
+    script: ClassVar[list[float]] = []
+
+    def __init__(self, encoder, augment=None):
+        super().__init__(encoder, augment or nn.Identity())
+        self.told, self.rates, self.done = [], [], 0
+
+    def forward(self, batch):
+        anchor = self.encoder(batch.image).sum() * 0
+        loss = anchor + self.script[self.done % len(self.script)]
+        self.done += 1
+        return Objective(loss, {"spread": torch.ones(())})
+
+    def after_step(self, progress):
+        self.told.append(progress)
+
+
+class Repeat(nn.Identity):
+    def forward(self, image, generator=None):
+        return image.float() / 255
+
+
+@pytest.fixture
+def scripted(build_encoder, monkeypatch):
+    def scripted(*script):
+        monkeypatch.setattr(Scripted, "script", list(script))
+        return Scripted(build_encoder(), Repeat())
+
+    return scripted
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_stopped_in_any_epoch_and_resumed_ends_bit_for_bit_as_an_unbroken_one(
+    name, build_method, loader, tmp_path
+):
+    config = Fit(epochs=4, evaluate_every=1)
+    whole = fit(build_method(name), loader, config, out=tmp_path / "whole", evaluate=lambda _: {}, show=False)
+    for stop in (1, 4):
+        calls = []
+
+        def stopping(_, calls=calls, stop=stop):
+            calls.append(1)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            return {}
+
+        out = tmp_path / f"stopped{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            fit(build_method(name), loader, config, out=out, evaluate=stopping, show=False)
+        assert len(checkpoint.saved(out / "checkpoint")) == min(stop - 1, 2)
+        torch.manual_seed(99)
+        torch.rand(7)
+        rows = fit(build_method(name), loader, config, out=out, resume=True, evaluate=lambda _: {}, show=False)
+        assert reproducible(rows) == reproducible(whole)
+        assert reproducible(read_rows(out / "metrics.jsonl")) == reproducible(whole)
+        files = [folder / "encoder.safetensors" for folder in (tmp_path / "whole", out)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_rows_written_after_the_checkpoint_to_resume_from_are_written_anew(build_method, loader, tmp_path):
+    config = Fit(epochs=3)
+    whole = fit(build_method("simclr"), loader, config, out=tmp_path, show=False)
+    checkpoint.saved(tmp_path / "checkpoint")[-1].unlink()
+    rows = fit(build_method("simclr"), loader, config, out=tmp_path, resume=True, show=False)
+    assert reproducible(rows) == reproducible(whole)
+    assert [row["epoch"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_resuming_a_finished_run_changes_nothing(build_method, loader, tmp_path):
+    whole = fit(build_method("simclr"), loader, Fit(epochs=2), out=tmp_path, show=False)
+    before = (tmp_path / "encoder.safetensors").read_bytes()
+    rows = fit(build_method("simclr"), loader, Fit(epochs=2), out=tmp_path, resume=True, show=False)
+    assert rows == whole
+    assert (tmp_path / "encoder.safetensors").read_bytes() == before
+
+
+def test_a_damaged_newest_checkpoint_costs_one_epoch_and_no_more(build_method, loader, tmp_path, caplog):
+    whole = fit(build_method("byol"), loader, Fit(epochs=3), out=tmp_path, show=False)
+    newest = checkpoint.saved(tmp_path / "checkpoint")[-1]
+    newest.write_bytes(newest.read_bytes()[:5000])
+    rows = fit(build_method("byol"), loader, Fit(epochs=3), out=tmp_path, resume=True, show=False)
+    assert "epoch_00003.pt is damaged" in caplog.text
+    assert reproducible(rows) == reproducible(whole)
+
+
+def test_the_loss_of_a_row_is_the_mean_over_the_steps_of_its_epoch(scripted, loader):
+    rows = fit(scripted(1.0, 2.0, 6.0), loader, Fit(epochs=2, precision="float32"), show=False)
+    assert [row["loss"] for row in rows] == pytest.approx([3.0, 3.0])
+    assert [row["step"] for row in rows] == [3, 6]
+
+
+def test_after_step_hears_the_share_of_training_done_once_an_update(scripted, loader):
+    method = scripted(1.0)
+    fit(method, loader, Fit(epochs=2), show=False)
+    assert method.told == pytest.approx([i / 6 for i in range(6)])
+
+
+def test_the_rate_is_scaled_with_the_batch_and_follows_the_schedule(scripted, loader):
+    rows = fit(scripted(1.0), loader, Fit(epochs=2, lr=0.5, warmup=0.25), show=False)
+    peak = 0.5 * 8 / 256
+    assert [row["lr"] for row in rows] == pytest.approx([peak * schedule(2 / 6, 0.25), peak * schedule(5 / 6, 0.25)])
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step_and_leaves_the_last_checkpoint(scripted, loader, tmp_path):
+    method = scripted(1.0, 1.0, 1.0, 1.0, math.nan)
+    with pytest.raises(TrainingStopped, match=r"was nan at step 4; .*lower --lr"):
+        fit(method, loader, Fit(epochs=3), out=tmp_path, show=False)
+    state = checkpoint.load(tmp_path / "checkpoint")
+    assert state["epoch"] == 1
+    assert not (tmp_path / "encoder.safetensors").exists()
+
+
+def test_without_a_folder_nothing_is_written(build_method, loader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = fit(build_method("simclr"), loader, Fit(epochs=1), show=False)
+    assert len(rows) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_are_asked_for_as_often_as_said_and_after_the_last_epoch(build_method, loader):
+    modes = []
+
+    def evaluate(encoder):
+        modes.append(encoder.training)
+        return {"score": 0.5}
+
+    rows = fit(build_method("simclr"), loader, Fit(epochs=5, evaluate_every=2), evaluate=evaluate, show=False)
+    assert ["score" in row for row in rows] == [False, True, False, True, True]
+    assert modes == [False] * 3
+
+
+def test_the_same_seed_trains_the_same_and_another_seed_does_not(build_method, loader):
+    first, again, other = (
+        fit(build_method("simclr"), loader, Fit(epochs=1, seed=seed), show=False)[0]["loss"] for seed in (3, 3, 4)
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"lr": 0.0},
+        {"lr": math.nan},
+        {"weight_decay": -0.1},
+        {"warmup": 1.0},
+        {"evaluate_every": -1},
+        {"keep_every": -1},
+        {"device": "cuda:77"},
+        {"device": "abacus"},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_train_are_refused_before_anything_is_written(wrong, build_method, loader, tmp_path):
+    value = str(next(iter(wrong.values())))
+    with pytest.raises(InputError, match=value):
+        fit(build_method("simclr"), loader, Fit(**wrong), out=tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
