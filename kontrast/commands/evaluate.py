@@ -12,11 +12,12 @@ from rich.console import Console
 from kontrast.commands.assemble import EncoderOptions, build_policy, labelled_positions, named, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
-from kontrast.commands.run import RunOptions, open_run
+from kontrast.commands.run import OpenRun, RunOptions, open_run
 from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, protocol_settings
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.metrics import METRICS
 from kontrast.evaluate.protocols import PROTOCOLS, Subject
+from kontrast.methods import METHODS
 from kontrast.study.plan import draws
 from kontrast.train.fit import Fit
 from kontrast.train.parallel import choose_device
@@ -39,7 +40,10 @@ class Evaluate(ScoringOptions, RunOptions):
 def run(options: Evaluate) -> dict[str, Any]:
     """Score an encoder; writes `RUN/evaluations/PROTOCOL.json` and returns its content."""
     ask = PROTOCOLS[named(options.protocol, PROTOCOLS, "protocol")]
-    subject = _subject(options)
+    opened = open_run(options, "evaluation")
+    if opened.settings["method"] not in METHODS or METHODS[opened.settings["method"]].reads_labels:
+        log.warning("this encoder was trained on all training labels, so fewer labels here are no few-label result")
+    subject = _subject(options, opened)
     train, truth, groups = subject.train, subject.test.labels, subject.test.groups
     assert truth is not None, "open_run refuses data without labels"
     labelled = labelled_positions(train)
@@ -53,22 +57,22 @@ def run(options: Evaluate) -> dict[str, Any]:
         rows.append({"labels": len(drawn[0].labelled), "draws": len(drawn), "scores": scores})
         count = f"{len(drawn[0].labelled):,} labels"
         console.print(f"{options.protocol}, {count}: {main} {scores[main]} ({scores[main].scope})")
-    found = {"protocol": options.protocol, "settings": vars(options), "rows": rows, **provenance(train)}
+    found: dict[str, Any] = {"protocol": options.protocol, "settings": vars(options), "rows": rows}
+    found |= {"test_images_seen_in_pretraining": opened.num_seen, **provenance(train)}
     path = options.run / "evaluations" / f"{options.protocol}.json"
     write_json(path, found)
     log.info("all scores are in %s", path)
     return found
 
 
-def _subject(options: Evaluate) -> Subject:
+def _subject(options: Evaluate, opened: OpenRun) -> Subject:
     """The run's encoder before its data; training on labels takes as many steps as the run did."""
-    settings, encoder, parts = open_run(options, "evaluation")
-    assert parts.test is not None
-    encoder = encoder.to(choose_device(options.device))
+    settings, train = opened.settings, opened.train
+    encoder = opened.encoder.to(choose_device(options.device))
     training = Fit(**{f.name: settings[f.name] for f in fields(Fit)})
-    steps = max(1, len(parts.train) // settings["batch_size"]) * settings["epochs"]
+    steps = max(1, len(train) // settings["batch_size"]) * settings["epochs"]
     policy = build_policy(EncoderOptions(policy=settings["policy"]), encoder.spec.size)
-    return Subject(encoder, parts.train, parts.test, policy, protocol_settings(options, training, steps=steps))
+    return Subject(encoder, train, opened.test, policy, protocol_settings(options, training, steps=steps))
 
 
 evaluate = keyword_call(Evaluate, run)

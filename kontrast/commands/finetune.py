@@ -51,10 +51,10 @@ def run(options: Finetune) -> Path:
     options.check()
     if options.batch_size < 1:
         raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 64 or so")
-    settings, encoder, parts = open_run(options, "fine-tuning")
-    assert parts.test is not None
-    assert parts.test.labels is not None
-    labelled = parts.train.take(labelled_positions(parts.train))
+    opened = open_run(options, "fine-tuning")
+    settings, encoder, test = opened.settings, opened.encoder, opened.test
+    assert test.labels is not None
+    labelled = opened.train.take(labelled_positions(opened.train))
     policy = options.policy or settings["policy"]
     own = {f.name: getattr(options, f.name) for f in fields(Fit)}
     own |= {"batch_size": options.batch_size, "policy": policy, "method": options.task, "init": str(options.run)}
@@ -64,14 +64,15 @@ def run(options: Finetune) -> Path:
     config = tuning.FineTuning(steps=steps, batch_size=options.batch_size, training=options)
     method = tuning.finetune(encoder, labelled, augment, config, seed=options.seed, out=options.out, show=True)
     save_file(method.classify.state_dict(), options.out / "classifier.safetensors")
-    answers = tuning.predict(method, parts.test)[None, None]
-    scores = {name: estimate(parts.test.labels, answers, name, groups=parts.test.groups) for name in METRICS}
+    answers = tuning.predict(method, test)[None, None]
+    scores = {name: estimate(test.labels, answers, name, groups=test.groups) for name in METRICS}
     classes = list(labelled.classes)
-    found = {"classes": classes, "labels": len(labelled), "scores": scores, **provenance(parts.train)}
+    found = {"classes": classes, "labels": len(labelled), "scores": scores}
+    found |= {"test_images_seen_in_pretraining": opened.num_seen, **provenance(labelled)}
     write_json(options.out / "evaluations" / "test.json", found)
     console = Console(stderr=True, highlight=False)
     for name, score in scores.items():
-        console.print(f"{name} {score} on {len(parts.test):,} test images ({score.scope})")
+        console.print(f"{name} {score} on {len(test):,} test images ({score.scope})")
     log.info("the classifier is in %s", options.out)
     return options.out
 

@@ -33,6 +33,7 @@ from kontrast.evaluate.features import features
 from kontrast.evaluate.knn import knn_predict
 from kontrast.evaluate.linear import linear_probe
 from kontrast.evaluate.metrics import METRICS
+from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder
 from kontrast.train.fit import Fit, fit
 
@@ -54,6 +55,8 @@ class Pretrain(Fit, EncoderOptions, DataOptions):
     """The method's own settings, such as `SimCLR.Config(temperature=0.1)`."""
     batch_size: int = 256
     """Images a step; each gives two views."""
+    evaluate_every: int = 0
+    """Epochs between k-NN and linear scores on a validation part of the labelled images; 0 for never."""
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
 
@@ -76,6 +79,8 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
     options.check()
     if options.batch_size < 1:
         raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 256 or so")
+    if options.evaluate_every < 0:
+        raise InputError(f"--evaluate-every is a number of epochs, 0 for never; got {options.evaluate_every}")
     if len(train) < 2:
         raise InputError(f"pre-training contrasts images with each other, so it needs two; got {len(train)}, add some")
     built = build_encoder(options, train, size, seed=options.seed)
@@ -84,14 +89,23 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
     claim_folder(options.out, settings(options), resume=options.resume)
     check_same_data(options.out, provenance(train))
     loader = Loader(train, options.batch_size, seed=options.seed)
-    fit(method, loader, options, out=options.out, resume=options.resume, evaluate=monitor, title=title)
+    fit(
+        method,
+        loader,
+        options,
+        out=options.out,
+        resume=options.resume,
+        evaluate=monitor,
+        evaluate_every=options.evaluate_every or 1,
+        title=title,
+    )
 
 
 def settings(options: Pretrain) -> dict[str, Any]:
     """The run's settings as flags at rest: the content of `config.yaml`, which `--recipe` reads."""
     flat = {key: value for key, value in vars(options).items() if key not in ("config", "out", "resume")}
     flat["data"] = data_name(options.data)
-    return {**flat, **(asdict(options.config) if options.config is not None else {})}
+    return {**flat, **asdict(options.config or METHODS[options.method].Config())}
 
 
 def _monitor(train: ImageSet) -> Callable[[Encoder], dict[str, float]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import logging
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from kontrast.commands.assemble import DataOptions, Parts, open_data, require_labels, split
+from kontrast.commands.assemble import DataOptions, open_data, require_labels, split
+from kontrast.data import ImageSet
 from kontrast.errors import InputError
+from kontrast.evaluate.features import check_channels
 from kontrast.nn.encoders import Encoder, load_encoder
+
+log = logging.getLogger("kontrast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +29,24 @@ class RunOptions:
     """Other images than the run's: a folder, a table, an .npz or `sample:NAME`."""
     labels: Path | None = None
     """Table with columns `path,label`; by default the run's."""
+    channels: int | None = None
+    """Convert other images than the run's to 1 or 3 channels."""
 
 
-def open_run(options: RunOptions, what: str) -> tuple[dict[str, Any], Encoder, Parts]:
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A run, opened."""
+
+    settings: dict[str, Any]
+    """Of the run, with those of the data that are used now."""
+    encoder: Encoder
+    train: ImageSet
+    test: ImageSet
+    num_seen: int
+    """Test images that pre-training saw, without labels: where these were given only afterwards."""
+
+
+def open_run(options: RunOptions, what: str) -> OpenRun:
     """The settings, the encoder and the split data of a run.
 
     Args:
@@ -33,17 +54,43 @@ def open_run(options: RunOptions, what: str) -> tuple[dict[str, Any], Encoder, P
         what: What needs labels, for the error where there are none.
 
     Raises:
-        InputError: The folder is not a finished run, or its data have no labels.
+        InputError: The folder is not a finished run, or its data have no labels or other channels.
     """
     settings = run_settings(options.run)
     encoder = load_encoder(options.run)
-    known = {f.name: settings[f.name] for f in fields(DataOptions)}
+    trained_on = DataOptions(**{f.name: settings[f.name] for f in fields(DataOptions)})
+    trained_on = replace(trained_on, labels=settings["labels"] and Path(settings["labels"]))
+    chosen = trained_on
     if options.data is not None:
-        known = {"data": options.data, "size": encoder.spec.size, "channels": encoder.spec.channels}
-    labels = options.labels or known.get("labels")
-    data = open_data(DataOptions(**{**known, "labels": Path(labels) if labels else None}))
+        chosen = DataOptions(data=options.data, size=encoder.spec.size, channels=options.channels)
+    if options.labels is not None:
+        chosen = replace(chosen, labels=options.labels)
+    data = open_data(chosen)
     require_labels(data, what)
-    return {**settings, **known, "labels": labels and str(labels)}, encoder, split(data)
+    check_channels(encoder, data)
+    parts = split(data)
+    assert parts.test is not None, "data with labels have a test part"
+    num_seen = 0 if chosen == trained_on else _num_seen(trained_on, parts.test)
+    if num_seen:
+        log.warning(
+            "%d of %d test images were among those of pre-training (without labels), so these scores may be too high; "
+            "pre-train with --labels to keep test images out",
+            num_seen,
+            len(parts.test),
+        )
+    settings |= vars(chosen) | {"labels": chosen.labels and str(chosen.labels)}
+    return OpenRun(settings=settings, encoder=encoder, train=parts.train, test=parts.test, num_seen=num_seen)
+
+
+def _num_seen(trained_on: DataOptions, test: ImageSet) -> int:
+    """How many of the test images the run's own training part holds; both are rows of the same decoded set, or none."""
+    try:
+        original = split(open_data(trained_on)).train
+    except InputError:  # the run's own data are gone
+        return 0
+    if original.fingerprint != test.fingerprint:
+        return 0
+    return int(np.isin(test.rows, original.rows).sum())
 
 
 def run_settings(run: Path) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from kontrast.study.plan import Answers, Arm, Budget, Draw, Positions
 from kontrast.train.fit import Fit
 from kontrast.train.health import sentence
 from kontrast.train.log import Row, read_rows
+from kontrast.train.parallel import choose_device
 
 log = logging.getLogger("kontrast")
 
@@ -63,6 +64,8 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     """Pre-training runs of each method; with 1, intervals are for that one encoder."""
     batch_size: int = 256
     """Images a step of pre-training."""
+    evaluate_every: int = 0
+    """Epochs between k-NN and linear scores in the training curves, on a validation part; 0 for never."""
 
 
 def run(options: Study) -> Path:
@@ -95,8 +98,12 @@ def _check(options: Study) -> None:
     if options.seeds < 1:
         raise InputError(f"a study trains at least one encoder; --seeds is {options.seeds}, so ask for 1 or more")
     for name in options.methods:
-        if METHODS[named(name, METHODS, "method")].__name__ == "Supervised":
+        if named(name, METHODS, "method") == "supervised":
             raise InputError("supervised learning is always in a study, as its baseline; leave it out of --methods")
+    for name in options.protocols:
+        named(name, PROTOCOLS, "protocol")
+    if len(set(options.methods)) < len(options.methods):
+        raise InputError(f"a study compares different methods; --methods is {' '.join(options.methods)}")
     if not options.methods:
         raise InputError(f"a study compares pre-training methods; --methods is empty, choose from {', '.join(METHODS)}")
 
@@ -118,8 +125,13 @@ class _Work:
         self.settings = protocol_settings(options, _training(options), steps=steps)
         self.subjects: dict[Path | str, Subject] = {}
         self.console = Console(stderr=True)
-        for budget in self.budgets:
-            list(self.draws(budget, options.seed))  # a budget that cannot be drawn is refused before anything trains
+        self._refuse_equal_budgets()
+
+    def _refuse_equal_budgets(self) -> None:
+        """Draw once, so that a budget that cannot be drawn, or is there twice, is refused before anything trains."""
+        counts = [len(self.draws(budget, self.options.seed)[0].labelled) for budget in self.budgets]
+        if len(set(counts)) < len(counts):
+            raise InputError(f"each budget is another number of labels; here they are {counts}, so leave one out")
 
     def draws(self, budget: Budget, seed: int) -> list[Draw]:
         """The draws of one seed, the same for every arm."""
@@ -166,11 +178,11 @@ class _Work:
     def _encoder(self, arm: Arm, seed: int, seen: Positions) -> Encoder:
         if arm.method is None:
             chosen = replace(self.options, init=self.options.init if arm.start == "given" else "none")
-            return build_encoder(chosen, self.train, self.size, seed=seed)
+            return build_encoder(chosen, self.train, self.size, seed=seed).to(choose_device(self.options.device))
         run = self._run(arm.method, seed, seen)
         if not (run / "encoder.safetensors").is_file():
             self._pretrain(arm.method, seed, seen, run)
-        return load_encoder(run)
+        return load_encoder(run).to(choose_device(self.options.device))
 
     def _run(self, method: str, seed: int, seen: Positions) -> Path:
         """Folder of a pre-training run; one whose method reads labels is made anew for exactly the labels seen."""
@@ -200,7 +212,8 @@ def _training(options: Study) -> Fit:
 def _settings(options: Study) -> dict[str, Any]:
     flat = {key: value for key, value in vars(options).items() if key not in ("out", "configs")}
     flat["data"] = data_name(options.data)
-    return {**flat, "configs": {name: vars(config) for name, config in options.configs.items()}}
+    configs = {name: vars(options.configs.get(name) or METHODS[name].Config()) for name in options.methods}
+    return {**flat, "configs": configs}
 
 
 def _write_page(work: _Work, cells: dict[tuple[str, Budget], list[list[Answers]]]) -> Path:

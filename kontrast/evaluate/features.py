@@ -33,14 +33,23 @@ def features(encoder: Encoder, data: ImageSet, *, batch_size: int = 256) -> NDAr
     return apply(encoder, encoder, data, batch_size=batch_size)
 
 
-@torch.no_grad()
-def apply(model: nn.Module, encoder: Encoder, data: ImageSet, *, batch_size: int = 256) -> NDArray[np.float32]:
-    """What `model`, of which `encoder` is the part that reads images, makes of each image: `(n, outputs)` float32."""
+def check_channels(encoder: Encoder, data: ImageSet) -> None:
+    """Refuse images that the encoder cannot read.
+
+    Raises:
+        InputError: They have another number of channels.
+    """
     if data.channels != encoder.spec.channels:
         raise InputError(
             f"images must have the encoder's number of channels; {data.name} has {data.channels} and the encoder "
             f"{encoder.spec.channels}, so use --channels {encoder.spec.channels}"
         )
+
+
+@torch.no_grad()
+def apply(model: nn.Module, encoder: Encoder, data: ImageSet, *, batch_size: int = 256) -> NDArray[np.float32]:
+    """What `model`, of which `encoder` is the part that reads images, makes of each image: `(n, outputs)` float32."""
+    check_channels(encoder, data)
     was_training = model.training
     model.eval()
     found = [model(image).float().cpu() for image in _images(encoder, data, batch_size)]

@@ -51,8 +51,6 @@ class Fit:
     """Of the augmentation's draws."""
     on_collapse: OnCollapse = "warn"
     """What to do when embeddings collapse: say so, or say so and stop."""
-    evaluate_every: int = 0
-    """Epochs between k-NN and linear scores on a validation part of the labelled images; 0 for never."""
     keep_every: int = 0
     """Epochs between snapshots of the encoder that are kept; 0 for none."""
 
@@ -68,7 +66,6 @@ class Fit:
             "lr must be above 0 and finite": 0 < self.lr < math.inf,
             "weight_decay must be 0 or more, and finite": 0 <= self.weight_decay < math.inf,
             "warmup is a share of the training, at least 0 and below 1": 0 <= self.warmup < 1,
-            "evaluate_every must be 0 or more": self.evaluate_every >= 0,
             "keep_every must be 0 or more": self.keep_every >= 0,
         }
         for rule, holds in rules.items():
@@ -85,6 +82,7 @@ def fit(
     out: Path | None = None,
     resume: bool = False,
     evaluate: Evaluate | None = None,
+    evaluate_every: int = 1,
     title: str = "training",
     show: bool = True,
 ) -> list[Row]:
@@ -96,7 +94,8 @@ def fit(
         config: How long and how.
         out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots and the finished encoder. None writes nothing.
         resume: Go on from the newest checkpoint in `out`; on the CPU the metrics are those of an unbroken run.
-        evaluate: Called with the encoder in evaluation mode every `evaluate_every` epochs; its scores join the metrics.
+        evaluate: Called with the encoder in evaluation mode; its scores join the metrics.
+        evaluate_every: Epochs between those calls; the last epoch is always among them.
         title: Shown before the progress line.
         show: Whether to show progress at all.
 
@@ -108,7 +107,7 @@ def fit(
     """
     config = config or Fit()
     config.check()
-    run = _Run(method, loader, config, out, evaluate)
+    run = _Run(method, loader, config, out, evaluate, evaluate_every)
     done = run.restore() if resume else 0
     run.log = MetricLog(out, keep_until=done)
     epochs, steps = run.config.epochs, len(loader)
@@ -131,9 +130,16 @@ class _Run:
     log: MetricLog
 
     def __init__(
-        self, method: Method, loader: Loader, config: Fit, out: Path | None, evaluate: Evaluate | None
+        self,
+        method: Method,
+        loader: Loader,
+        config: Fit,
+        out: Path | None,
+        evaluate: Evaluate | None,
+        evaluate_every: int,
     ) -> None:
-        self.method, self.loader, self.config, self.out, self.evaluate = method, loader, config, out, evaluate
+        self.method, self.loader, self.config, self.out = method, loader, config, out
+        self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.device = choose_device(config.device)
         self.dtype = choose_precision(config.precision, self.device)
         method.to(self.device)
@@ -182,7 +188,7 @@ class _Run:
         if last or epoch % max(1, self.config.epochs // 50) == 0:
             with autocast(self.device, self.dtype):
                 found |= self.health.look(self.method)
-        if self.evaluate and self.config.evaluate_every and (last or epoch % self.config.evaluate_every == 0):
+        if self.evaluate and (last or epoch % self.evaluate_every == 0):
             self.method.eval()
             found |= self.evaluate(self.method.encoder)
         return found

@@ -43,10 +43,34 @@ def test_every_protocol_writes_its_own_file_and_returns_what_it_wrote(protocol, 
     assert written["rows"][0]["scores"]["accuracy"]["value"] == found["rows"][0]["scores"]["accuracy"].value
 
 
-def test_other_data_are_scored_in_the_channels_of_the_encoder(run, draw_folder, tmp_path):
+def test_colour_images_before_a_grey_encoder_are_refused_until_their_conversion_is_asked_for(
+    run, draw_folder, refused, tmp_path
+):
     colour = draw_folder(tmp_path / "colour", channels=3, count=10)
-    found = package.evaluate(run=run, protocol="knn", data=str(colour), per_class=(2,), draws=1)
+    assert "use --channels 1" in refused("evaluate", "knn", run, "--data", colour)
+    found = package.evaluate(run=run, protocol="knn", data=str(colour), channels=1, per_class=(2,), draws=1)
     assert found["images"] == 16
+
+
+def test_labels_that_come_after_pretraining_bring_a_warning_that_test_images_were_seen(
+    draw_folder, kontrast, training, caplog, tmp_path
+):
+    flat = draw_folder(tmp_path / "flat", kinds=(".",), count=20)
+    table = tmp_path / "labels.csv"
+    rows = [f"{number:02d}.png,{'even' if number % 2 == 0 else 'odd'}" for number in range(20)]
+    table.write_text("\n".join(["path,label", *rows]))
+    out = tmp_path / "run"
+    assert kontrast("pretrain", "simclr", flat, *training, "--out", out) == 0
+    found = package.evaluate(run=out, protocol="knn", labels=table, per_class=(2,), draws=1)
+    assert found["test_images_seen_in_pretraining"] == 4
+    assert "4 of 4 test images were among those of pre-training" in caplog.text
+
+
+def test_an_encoder_that_learned_from_all_labels_brings_a_warning(images, kontrast, training, caplog, tmp_path):
+    assert kontrast("pretrain", "supervised", images, *training, "--out", tmp_path / "run") == 0
+    found = package.evaluate(run=tmp_path / "run", protocol="knn", per_class=(2,), draws=1)
+    assert found["test_images_seen_in_pretraining"] == 0
+    assert "trained on all training labels" in caplog.text
 
 
 def test_wrong_input_is_refused(run, refused, draw_folder, tmp_path):

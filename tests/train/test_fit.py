@@ -61,7 +61,7 @@ def scripted(build_encoder, monkeypatch):
 def test_a_run_stopped_in_any_epoch_and_resumed_ends_bit_for_bit_as_an_unbroken_one(
     name, build_method, loader, tmp_path
 ):
-    config = Fit(epochs=4, evaluate_every=1)
+    config = Fit(epochs=4)
     whole = fit(build_method(name), loader, config, out=tmp_path / "whole", evaluate=lambda _: {}, show=False)
     for stop in (1, 4):
         calls = []
@@ -152,7 +152,7 @@ def test_scores_are_asked_for_as_often_as_said_and_after_the_last_epoch(build_me
         modes.append(encoder.training)
         return {"score": 0.5}
 
-    rows = fit(build_method("simclr"), loader, Fit(epochs=5, evaluate_every=2), evaluate=evaluate, show=False)
+    rows = fit(build_method("simclr"), loader, Fit(epochs=5), evaluate=evaluate, evaluate_every=2, show=False)
     assert ["score" in row for row in rows] == [False, True, False, True, True]
     assert modes == [False] * 3
 
@@ -172,7 +172,6 @@ def test_the_same_seed_trains_the_same_and_another_seed_does_not(build_method, l
         {"lr": math.nan},
         {"weight_decay": -0.1},
         {"warmup": 1.0},
-        {"evaluate_every": -1},
         {"keep_every": -1},
         {"device": "cuda:77"},
         {"device": "abacus"},
