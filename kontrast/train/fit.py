@@ -182,10 +182,10 @@ class _Run:
         return _to_floats({"loss": loss.detach(), **metrics})
 
     def look(self, epoch: int) -> dict[str, float]:
-        """Health about fifty times a run, scores as often as asked, both at the end."""
+        """Health about twenty times a run, scores as often as asked, both at the end."""
         last = epoch == self.config.epochs
         found: dict[str, float] = {}
-        if last or epoch % max(1, self.config.epochs // 50) == 0:
+        if last or epoch % max(1, self.config.epochs // 20) == 0:
             with autocast(self.device, self.dtype):
                 found |= self.health.look(self.method)
         if self.evaluate and (last or epoch % self.evaluate_every == 0):

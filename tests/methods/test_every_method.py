@@ -66,7 +66,7 @@ class Case:
     """What the suite has to know of one method."""
 
     margin: float
-    """How much its sign of learning rises at least; below the smallest of ten seeds by a third or more."""
+    """How much its sign of learning rises at least; well below the least of ten seeds."""
     sign: Callable[..., float]
     """What rises when the method learns, as a function of encoder, data and seed."""
     lr: float
@@ -80,14 +80,18 @@ class Case:
     batch: Callable[..., Batch] = pictures
 
 
+# Least and mean rise of ten seeds on an x86 processor, measured by
+#     pytest tests/methods/test_every_method.py -m slow -k ten_seeds -rP
+# from 0.358 before (views: 0.214): byol 0.062 (mean 0.122), moco 0.038 (0.086), simclr 0.221 (0.323),
+# simsiam 0.071 (0.140), supervised 0.418 (0.526). Each margin is about half of the least or below.
 CASES = {
     "byol": Case(
-        margin=0.0, sign=nearest_views, lr=0.8, optimiser="sgd", config={"hidden": 256, "width": 64, "momentum": 0.9}
+        margin=0.03, sign=nearest_views, lr=0.8, optimiser="sgd", config={"hidden": 256, "width": 64, "momentum": 0.9}
     ),
-    "moco": Case(margin=0.0, sign=nearest_views, lr=0.2, optimiser="sgd", config={"queue_size": 256, "momentum": 0.9}),
-    "simclr": Case(margin=0.0, sign=nearest_digits, lr=0.016),
-    "simsiam": Case(margin=0.0, sign=nearest_views, lr=0.006, config={"width": 256, "bottleneck": 64}),
-    "supervised": Case(margin=0.0, sign=nearest_digits, lr=0.016, arguments={"num_classes": 10}),
+    "moco": Case(margin=0.015, sign=nearest_views, lr=0.012, config={"queue_size": 512, "momentum": 0.98}),
+    "simclr": Case(margin=0.12, sign=nearest_digits, lr=0.016),
+    "simsiam": Case(margin=0.035, sign=nearest_views, lr=0.006, config={"width": 256, "bottleneck": 64}),
+    "supervised": Case(margin=0.25, sign=nearest_digits, lr=0.016, arguments={"num_classes": 10}),
 }
 EVERY = pytest.mark.parametrize("name", sorted(METHODS))
 
