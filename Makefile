@@ -12,7 +12,7 @@ $(DONE): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Real digits, 1 % and 10 % of their labels, SimCLR against what a sceptic would demand; ends with demo/report.html.
+# Real digits, 1 % of their labels, SimCLR against what a sceptic would demand; ends with demo/report.html.
 demo: $(DONE)
 	$(BIN)/kontrast study --recipe recipes/demo.yaml --out demo
 	@echo "Open demo/report.html in a browser."

@@ -14,8 +14,8 @@ def build(kind: OptimiserName, groups: list[dict[str, Any]], weight_decay: float
     """The optimiser of a method's parameter groups; weights decay, norms and biases never do."""
     split = [part for group in groups for part in _split(group, weight_decay)]
     if kind == "adamw":
-        return torch.optim.AdamW(split)
-    return torch.optim.SGD(split, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(split, fused=True)
+    return torch.optim.SGD(split, momentum=0.9, nesterov=True, fused=True)
 
 
 def schedule(progress: float, warmup: float) -> float:
