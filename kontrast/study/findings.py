@@ -133,10 +133,11 @@ def verdicts(rows: list[Row], found: list[Difference]) -> tuple[str, ...]:
         gain = next(d for d in found if d.arm == ours.arm and d.num_labels == num_labels)
         finding = {"helps": "pre-training helps", "hurts": "pre-training hurts"}.get(gain.finding, gain.finding)
         points = gain.estimate
+        scope = ", for this one encoder" if ours.num_seeds == 1 else ""
         sentences.append(
             f"With {num_labels:,} labels, {ours.title}: {ours.scores[gain.metric]} "
             f"{METRIC_TITLES[gain.metric].lower()} against {scratch.scores[gain.metric]} from scratch: {finding} "
-            f"({_signed(points.value)} points [{_signed(points.low)}, {_signed(points.high)}])."
+            f"({_signed(points.value)} points [{_signed(points.low)}, {_signed(points.high)}]{scope})."
         )
     return tuple(sentences)
 
