@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
     final = folder / f"epoch_{epoch:05d}.pt"
     partial = final.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
-            torch.save(state, file)
+        # Ctrl-C reaches the main thread only; in the midst of torch's own writing it could end the whole process.
+        with partial.open("wb") as file, ThreadPoolExecutor(1) as writer:
+            writer.submit(torch.save, state, file).result()
             file.flush()
             os.fsync(file.fileno())
         partial.replace(final)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
         if no_space_left(error):
             raise InputError(

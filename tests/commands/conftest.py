@@ -85,6 +85,11 @@ def refused(capsys):
     return refused
 
 
+def _listen_to_ctrl_c():
+    """A shell that runs the tests in the background makes them, and their children, deaf to SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def interrupted(tmp_path):
     """Start a real process, send it a signal once something is there, and return its exit code and what it said."""
@@ -93,7 +98,11 @@ def interrupted(tmp_path):
         log = tmp_path / "said.txt"
         with log.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "kontrast", *map(str, words)], stderr=file, stdout=file, env={**os.environ}
+                [sys.executable, "-m", "kontrast", *map(str, words)],
+                stderr=file,
+                stdout=file,
+                env={**os.environ},
+                preexec_fn=_listen_to_ctrl_c,
             )
         try:
             until = time.monotonic() + 120

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,24 @@ def test_any_other_error_while_writing_is_not_hidden(tmp_path):
     with pytest.raises(Exception, match=r"pickle|Can't get"):
         checkpoint.save(tmp_path, 1, {"f": lambda: None})
     assert checkpoint.saved(tmp_path) == []
+
+
+def test_ctrl_c_at_any_moment_of_writing_is_a_ctrl_c_and_leaves_whole_checkpoints_only(tmp_path):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, press)
+    pressed = 0
+    try:
+        for epoch in range(1, 61):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 * epoch)
+                checkpoint.save(tmp_path, epoch, {"epoch": epoch, "weights": [torch.zeros(1000) for _ in range(300)]})
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                pressed += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert pressed
+    assert all(torch.load(path, weights_only=True)["weights"] for path in checkpoint.saved(tmp_path))
