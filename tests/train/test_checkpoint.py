@@ -96,6 +96,8 @@ def test_any_other_error_while_writing_is_not_hidden(tmp_path):
     assert checkpoint.saved(tmp_path) == []
 
 
+# Between open() and `with`, Python itself leaves the closing of a file to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_at_any_moment_of_writing_is_a_ctrl_c_and_leaves_whole_checkpoints_only(tmp_path):
     def press(*_):
         raise KeyboardInterrupt
