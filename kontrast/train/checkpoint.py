@@ -6,7 +6,10 @@ import errno
 import logging
 import os
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,8 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
     final = folder / f"epoch_{epoch:05d}.pt"
     partial = final.with_suffix(".partial")
     try:
-        # Ctrl-C reaches the main thread only; in the midst of torch's own writing it could end the whole process.
-        with partial.open("wb") as file, ThreadPoolExecutor(1) as writer:
-            writer.submit(torch.save, state, file).result()
+        with _ctrl_c_held_back(), partial.open("wb") as file:
+            torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(final)
@@ -71,6 +73,23 @@ def no_space_left(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a write: in the midst of torch's own it could abort the whole process."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _sync_folder(folder: Path) -> None:

@@ -96,24 +96,23 @@ def test_any_other_error_while_writing_is_not_hidden(tmp_path):
     assert checkpoint.saved(tmp_path) == []
 
 
-# Between open() and `with`, Python itself leaves the closing of a file to the garbage collector.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ctrl_c_at_any_moment_of_writing_is_a_ctrl_c_and_leaves_whole_checkpoints_only(tmp_path):
-    def press(*_):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, press)
+def test_ctrl_c_while_a_checkpoint_is_written_waits_for_its_end(tmp_path):
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     pressed = 0
     try:
-        for epoch in range(1, 61):
+        for epoch in range(1, 41):
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0002 * epoch)
-                checkpoint.save(tmp_path, epoch, {"epoch": epoch, "weights": [torch.zeros(1000) for _ in range(300)]})
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                with checkpoint._ctrl_c_held_back():
+                    signal.setitimer(signal.ITIMER_REAL, 0.0002 * epoch)
+                    with (tmp_path / "a.pt").open("wb") as file:
+                        torch.save({"weights": [torch.zeros(1000) for _ in range(300)]}, file)
+                    while signal.getitimer(signal.ITIMER_REAL)[0] > 0:
+                        pass
             except KeyboardInterrupt:
                 pressed += 1
+            assert len(torch.load(tmp_path / "a.pt", weights_only=True)["weights"]) == 300
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert pressed
-    assert all(torch.load(path, weights_only=True)["weights"] for path in checkpoint.saved(tmp_path))
+        signal.signal(signal.SIGINT, handler)
+    assert pressed == 40
