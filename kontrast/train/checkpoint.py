@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -54,7 +53,7 @@ def load(folder: Path) -> dict[str, Any] | None:
     for path in reversed(saved(folder)):
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # on damaged bytes torch's reader raises anything, IndexError included
             log.warning("%s is damaged (%s); going back to the checkpoint before", path, type(error).__name__)
         else:
             return state

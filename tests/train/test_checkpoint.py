@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,9 +53,13 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_is_used(tmp_path, sh
 
 def test_a_file_that_is_no_checkpoint_is_passed_over(tmp_path, caplog):
     checkpoint.save(tmp_path, 1, state(1))
-    (tmp_path / "epoch_00002.pt").write_bytes(os.urandom(4000))
-    assert checkpoint.load(tmp_path)["epoch"] == 1
-    assert "damaged" in caplog.text
+    bytes_that_end_torch_s_reader_with_an_index_error = b"."
+    garbage = [np.random.default_rng(seed).bytes(4000) for seed in range(40)]
+    for content in (bytes_that_end_torch_s_reader_with_an_index_error, b"", *garbage):
+        (tmp_path / "epoch_00002.pt").write_bytes(content)
+        caplog.clear()
+        assert checkpoint.load(tmp_path)["epoch"] == 1
+        assert "damaged" in caplog.text
 
 
 class Trap:
