@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -61,10 +61,6 @@ class Encoder(nn.Module):
         x = ((as_float(image) - self.mean) / self.std).to(self.mean.dtype, memory_format=torch.channels_last)
         representation: Tensor = self.net(x)
         return representation
-
-    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Encoder:
-        """The same network behind another normalisation."""
-        return Encoder(self.net, replace(self.spec, mean=mean, std=std))
 
 
 def encoder(
