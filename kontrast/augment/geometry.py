@@ -1,12 +1,18 @@
-"""Geometry: crop, rotation, shear and flips compose into one affine map an image, and cost one `grid_sample`."""
+"""Geometry: crop, zoom, rotation, shear, shift and flips are one affine map an image, and cost one `grid_sample`."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+CONTROL_POINTS = 5
+"""Along each side; elastic displacement is drawn there, and smooth in between."""
+FINE = math.sqrt(2)
+"""Input pixels a view pixel may cover before the input is averaged first, so that nothing is skipped."""
 
 
 def uniform(n: int, low: float, high: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -14,11 +20,97 @@ def uniform(n: int, low: float, high: float, like: Tensor, generator: torch.Gene
     return torch.rand(n, generator=generator, device=like.device) * (high - low) + low
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Warp:
+    """Which point of its image each pixel of a view shows: the same for the image, its mask and its boxes."""
+
+    affine: Tensor
+    """`(n, 2, 3)`, from the view to the image, both in -1..1 from edge to edge (as `F.affine_grid` reads it)."""
+    size: int
+    """Side of the view in pixels."""
+    bend: Tensor | None = None
+    """`(n, 2, k, k)` elastic displacement in the image, x and y in its units, at control points over the view."""
+    padding: str = "zeros"
+    """What an image shows outside itself: `zeros`, `border` or `reflection`."""
+    antialias: bool = True
+    """Whether a view that shrinks its image is averaged; False where it is known that none does."""
+
+    def take(self, rows: slice) -> Warp:
+        """The warps of some of the images."""
+        return replace(self, affine=self.affine[rows], bend=None if self.bend is None else self.bend[rows])
+
+    def grid(self) -> Tensor:
+        """Points of the image, x and y in -1..1, that the pixels of the view show: `(n, size, size, 2)`."""
+        centre = centres(self.size, self.affine)
+        x, y, shift = self.affine[:, None, None].unbind(-1)
+        grid: Tensor = centre[:, None] * x + (centre[:, None, None] * y + shift)
+        if self.bend is None:
+            return grid
+        size = (self.size, self.size)
+        bend = F.interpolate(self.bend.to(grid.dtype), size, mode="bicubic", align_corners=True)
+        return grid + bend.permute(0, 2, 3, 1)
+
+    def image(self, image: Tensor) -> Tensor:
+        """Views `(n, c, size, size)` of float images `(n, c, h, w)`; bilinear, differentiable in image and warp."""
+        grid = self.grid().to(image.dtype)
+        if not self.antialias:
+            return self._sample(image, grid)
+        level = self._shrinkage(image).log2().round().clamp(min=0)
+        view = image.new_zeros(len(image), image.shape[1], self.size, self.size)
+        for depth in range(int(level.max()) + 1):
+            rows = (level == depth).nonzero().squeeze(1)
+            if len(rows):
+                small = _averaged(image[rows], 2**depth)
+                view = view.index_copy(0, rows, self._sample(small, grid[rows]))
+        return view
+
+    def mask(self, mask: Tensor, *, outside: int = 0) -> Tensor:
+        """Views `(n, size, size)` of masks `(n, h, w)` of any type: the nearest pixel, or `outside` beyond the edge."""
+        height, width = mask.shape[1:]
+        x, y = self.grid().unbind(-1)
+        column, row = ((x + 1) * width / 2 - 0.5).round().long(), ((y + 1) * height / 2 - 0.5).round().long()
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        nearest = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+        found = mask.flatten(1).gather(1, nearest.flatten(1)).view_as(nearest)
+        return torch.where(inside, found, torch.full_like(found, outside))
+
+    def boxes(self, boxes: Tensor, *, height: int, width: int) -> Tensor:
+        """Where the view shows boxes of the image, to the pixel.
+
+        Args:
+            boxes: `(n, m, 4)`: left, top, right, bottom in pixels of the image.
+            height: Of the image.
+            width: Of the image.
+
+        Returns:
+            `(n, m, 4)` in pixels of the view: the smallest box around all pixels that show a point of the box; NaN
+            where none does.
+        """
+        x, y = ((self.grid() + 1) / 2 * self.affine.new_tensor([width, height])).unbind(-1)
+        left, top, right, bottom = boxes[:, :, None, None].to(x.dtype).unbind(-1)
+        x, y = x[:, None], y[:, None]
+        shown = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        (first_x, last_x), (first_y, last_y) = _extent(shown.any(2)), _extent(shown.any(3))
+        found = torch.stack([first_x, first_y, last_x, last_y], dim=2).to(x.dtype)
+        return found.masked_fill(~shown.flatten(2).any(2, keepdim=True), torch.nan)
+
+    def _sample(self, image: Tensor, grid: Tensor) -> Tensor:
+        return F.grid_sample(image, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
+
+    def _shrinkage(self, image: Tensor) -> Tensor:
+        """Input pixels along the longer side of what a pixel of each view covers, `(n,)`."""
+        sides = self.affine.new_tensor([[image.shape[3]], [image.shape[2]]])
+        covered = self.affine[:, :, :2].detach() * sides / self.size
+        longer: Tensor = torch.linalg.vector_norm(covered, dim=1).amax(dim=1)
+        return longer
+
+
 class Geometry(nn.Module):
     """Random geometry of square images, drawn anew for each image.
 
     The crop is that of Szegedy et al. (2015), used by SimCLR: a share of the area and an aspect ratio, anywhere in the
-    image, resized to the output. Rotation and shear turn the crop around its own centre.
+    image, resized to the output. Zoom, rotation and shear act around its own centre. Elastic deformation is that of
+    Simard et al. (2003), smoothed by cubic interpolation.
     """
 
     def __init__(
@@ -27,10 +119,13 @@ class Geometry(nn.Module):
         *,
         area: tuple[float, float] = (1.0, 1.0),
         aspect: tuple[float, float] = (1.0, 1.0),
+        scale: tuple[float, float] = (1.0, 1.0),
         rotation: float = 0.0,
         shear: float = 0.0,
+        translation: float = 0.0,
         flip: float = 0.0,
         flip_vertical: float = 0.0,
+        elastic: float = 0.0,
         padding: str = "zeros",
     ) -> None:
         """Set the strengths.
@@ -39,53 +134,74 @@ class Geometry(nn.Module):
             size: Side of the output in pixels.
             area: Range of the crop's share of the image area.
             aspect: Range of width over height, drawn evenly on the logarithm.
+            scale: Range of the magnification of what the crop holds, drawn evenly on the logarithm.
             rotation: Largest angle in degrees, to either side.
             shear: Largest shear angle in degrees, to either side.
+            translation: Largest shift along each axis, to either side, as a share of the image side.
             flip: Probability of mirroring left and right.
             flip_vertical: Probability of mirroring top and bottom.
+            elastic: Standard deviation of the displacement at control points, as a share of the image side.
             padding: What lies outside the image: `zeros`, `border` or `reflection`.
         """
         super().__init__()
         self.size = size
-        self.area, self.aspect = area, aspect
-        self.rotation, self.shear = rotation, shear
+        self.area, self.aspect, self.scale = area, aspect, scale
+        self.rotation, self.shear, self.translation = rotation, shear, translation
         self.flip, self.flip_vertical = flip, flip_vertical
-        self.padding = padding
+        self.elastic, self.padding = elastic, padding
 
-    def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One affine map an image, `(n, 2, 3)`, from output to input, both in -1..1 (as `F.affine_grid` reads it)."""
+    def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Warp:
+        """One warp for each of the images `(n, c, h, w)`."""
         n = len(image)
         area = uniform(n, *self.area, image, generator)
-        log_aspect = uniform(n, math.log(self.aspect[0]), math.log(self.aspect[1]), image, generator)
-        width = (area * log_aspect.exp()).sqrt().clamp(max=1)
-        height = (area / log_aspect.exp()).sqrt().clamp(max=1)
+        aspect = uniform(n, math.log(self.aspect[0]), math.log(self.aspect[1]), image, generator).exp()
+        width = (area * aspect).sqrt().clamp(max=1)
+        height = (area / aspect).sqrt().clamp(max=1)
         x = uniform(n, -1, 1, image, generator) * (1 - width)
         y = uniform(n, -1, 1, image, generator) * (1 - height)
         angle = uniform(n, -1, 1, image, generator) * math.radians(self.rotation)
-        slant = (uniform(n, -1, 1, image, generator) * math.radians(self.shear)).tan()
+        slant = uniform(n, -1, 1, image, generator) * math.radians(self.shear)
         mirror = 1 - 2 * (uniform(n, 0, 1, image, generator) < self.flip).float()
         upend = 1 - 2 * (uniform(n, 0, 1, image, generator) < self.flip_vertical).float()
-        cos, sin = angle.cos(), angle.sin()
-        top = torch.stack([cos * width * mirror, (cos * slant - sin) * height * upend, x], dim=1)
-        bottom = torch.stack([sin * width * mirror, (sin * slant + cos) * height * upend, y], dim=1)
-        return torch.stack([top, bottom], dim=1)
+        if self.scale != (1.0, 1.0):
+            zoom = uniform(n, math.log(self.scale[0]), math.log(self.scale[1]), image, generator).exp()
+            width, height = width / zoom, height / zoom
+        if self.translation:
+            x = x + 2 * uniform(n, -self.translation, self.translation, image, generator)
+            y = y + 2 * uniform(n, -self.translation, self.translation, image, generator)
+        affine = affine_map(x=x, y=y, width=width * mirror, height=height * upend, angle=angle, slant=slant)
+        return Warp(
+            affine=affine,
+            size=self.size,
+            bend=self._bend(image, generator) if self.elastic else None,
+            padding=self.padding,
+            antialias=max(image.shape[2:]) / self.size / self.scale[0] > FINE,
+        )
 
     def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`(n, c, h, w)` float to `(n, c, size, size)`."""
-        return warp(image, self.draw(image, generator), size=self.size, padding=self.padding)
+        return self.draw(image, generator).image(image)
+
+    def _bend(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
+        shape = (len(image), 2, CONTROL_POINTS, CONTROL_POINTS)
+        return torch.randn(shape, generator=generator, device=image.device) * (2 * self.elastic)
 
 
-def warp(image: Tensor, affine: Tensor, *, size: int, padding: str = "zeros") -> Tensor:
-    """Sample each image through its affine map, bilinearly; differentiable in both.
+def affine_map(*, x: Tensor, y: Tensor, width: Tensor, height: Tensor, angle: Tensor, slant: Tensor) -> Tensor:
+    """The map `(n, 2, 3)` from a view to its image: stretched, slanted, turned and shifted, in that order.
 
     Args:
-        image: `(n, c, h, w)` float.
-        affine: `(n, 2, 3)`, from output to input coordinates in -1..1.
-        size: Side of the output.
-        padding: `zeros`, `border` or `reflection`.
+        x: `(n,)` where the centre of the view lies in the image, in -1..1.
+        y: Likewise.
+        width: `(n,)` share of the image's width that the view shows; negative mirrors it.
+        height: Likewise.
+        angle: `(n,)` radians, clockwise.
+        slant: `(n,)` radians.
     """
-    grid = F.affine_grid(affine.to(image.dtype), [len(image), image.shape[1], size, size], align_corners=False)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    cos, sin, tan = angle.cos(), angle.sin(), slant.tan()
+    top = torch.stack([cos * width, (cos * tan - sin) * height, x], dim=1)
+    bottom = torch.stack([sin * width, (sin * tan + cos) * height, y], dim=1)
+    return torch.stack([top, bottom], dim=1)
 
 
 def resize(image: Tensor, size: int) -> Tensor:
@@ -93,3 +209,23 @@ def resize(image: Tensor, size: int) -> Tensor:
     if image.shape[-2:] == (size, size):
         return image
     return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def centres(size: int, like: Tensor) -> Tensor:
+    """Where the centres of `size` pixels lie between -1 and 1, `(size,)`, in the type and on the device of `like`."""
+    return (torch.arange(size, device=like.device, dtype=like.dtype) * 2 + 1) / size - 1
+
+
+def _averaged(image: Tensor, factor: int) -> Tensor:
+    """Means over squares of about that side, over the same extent."""
+    if factor == 1:
+        return image
+    height, width = (-(-side // factor) for side in image.shape[2:])
+    return F.adaptive_avg_pool2d(image, (height, width))
+
+
+def _extent(shown: Tensor) -> tuple[Tensor, Tensor]:
+    """First, and one past the last, index along the last axis where `shown`."""
+    first = shown.int().argmax(-1)
+    last = shown.shape[-1] - shown.flip(-1).int().argmax(-1)
+    return first, last

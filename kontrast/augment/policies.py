@@ -7,13 +7,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kontrast.augment.geometry import Geometry
-from kontrast.augment.intensity import Intensity
+from kontrast.augment.geometry import Geometry, Warp
+from kontrast.augment.intensity import Intensity, Tone
 from kontrast.batch import as_float
+
+CHUNK = 2**20
+"""Values of a view worked on at a time on the CPU: what its caches hold."""
 
 
 class Policy(nn.Module):
     """Geometry, then intensity: one random view of each image."""
+
+    geometry: Geometry
+    intensity: Intensity
 
     def __init__(self, geometry: Geometry, intensity: Intensity) -> None:
         super().__init__()
@@ -29,16 +35,26 @@ class Policy(nn.Module):
 
         Draws come from `generator`, or from torch's own generator of the device.
         """
+        return self.render(image, *self.draw(image, generator), generator)
+
+    def draw(self, image: Tensor, generator: torch.Generator | None = None) -> tuple[Warp, Tone]:
+        """What a view of each image will be. The warp also moves masks and boxes, and says which pixel went where."""
+        return self.geometry.draw(image, generator), self.intensity.draw(image, generator)
+
+    def render(self, image: Tensor, warp: Warp, tone: Tone, generator: torch.Generator | None = None) -> Tensor:
+        """The views of `(n, c, h, w)` images that were drawn; only the noise, pixel by pixel, is still drawn here."""
+        values = image.shape[1] * self.size**2
+        step = max(1, CHUNK // values) if image.device.type == "cpu" else len(image)
+        chunks = (slice(start, start + step) for start in range(0, len(image), step))
         # Sampling needs more bits than bf16 has, and a view costs little beside the encoder.
         with torch.autocast(image.device.type, enabled=False):
-            view: Tensor = self.intensity(self.geometry(as_float(image), generator), generator)
-            return view
+            return torch.cat([tone.take(c).image(warp.take(c).image(as_float(image[c])), generator) for c in chunks])
 
 
 def natural(size: int) -> Policy:
     """Photographs: the recipe of SimCLR as MoCo v2 and SimSiam use it, blur scaled from 224 px and none below 64 px."""
     return Policy(
-        Geometry(size, area=(0.2, 1), aspect=(3 / 4, 4 / 3), flip=0.5),
+        Geometry(size, area=(0.2, 1), aspect=(3 / 4, 4 / 3), flip=0.5, padding="border"),
         Intensity(
             probability=0.8,
             brightness=0.4,
@@ -47,7 +63,7 @@ def natural(size: int) -> Policy:
             hue=0.1,
             grey=0.2,
             blur=0.5 if size >= 64 else 0.0,
-            sigma=(0.1 * size / 224, 2 * size / 224),
+            sigma=_scaled(size, 0.1, 2),
         ),
     )
 
@@ -70,8 +86,27 @@ def xray(size: int) -> Policy:
             contrast=0.3,
             gamma=0.3,
             blur=0.3,
-            sigma=(0.1 * size / 224, 1.5 * size / 224),
+            sigma=_scaled(size, 0.1, 1.5),
             noise=0.02,
+        ),
+    )
+
+
+def ct(size: int) -> Policy:
+    """Computed tomography: Hounsfield units are measured, so brightness and contrast move little, as a window might.
+
+    No gamma, which no scanner applies. Blur and noise stand for reconstruction kernels and dose. No mirroring: the
+    liver is on the right.
+    """
+    return Policy(
+        Geometry(size, area=(0.4, 1), aspect=(4 / 5, 5 / 4), rotation=10),
+        Intensity(
+            probability=0.8,
+            brightness=0.1,
+            contrast=0.15,
+            blur=0.3,
+            sigma=_scaled(size, 0.1, 1.5),
+            noise=0.03,
         ),
     )
 
@@ -86,10 +121,85 @@ def mri(size: int) -> Policy:
             contrast=0.4,
             gamma=0.4,
             blur=0.3,
-            sigma=(0.1 * size / 224, 1.5 * size / 224),
+            sigma=_scaled(size, 0.1, 1.5),
             noise=0.04,
         ),
     )
 
 
-POLICIES: dict[str, Callable[[int], Policy]] = {"digits": digits, "mri": mri, "natural": natural, "xray": xray}
+def ultrasound(size: int) -> Policy:
+    """Ultrasound: gain and its curve over the grey levels are set by hand, so both vary widely; speckle is noise.
+
+    Mirrored left and right, as a probe is held either way round, but never upside down: depth is the vertical axis, and
+    echoes fade along it. Turned little, for the same reason.
+    """
+    return Policy(
+        Geometry(size, area=(0.4, 1), aspect=(4 / 5, 5 / 4), rotation=10, flip=0.5),
+        Intensity(
+            probability=0.8,
+            brightness=0.4,
+            contrast=0.4,
+            gamma=0.4,
+            blur=0.3,
+            sigma=_scaled(size, 0.1, 2),
+            noise=0.06,
+        ),
+    )
+
+
+def histology(size: int) -> Policy:
+    """Stained sections: stains vary between laboratories, colour between scanners; a section has no upright.
+
+    Stains are jittered in optical density, where they mix linearly (Tellez et al., 2019); the hue is left alone, since
+    which stain a cell took is the finding. Turned and mirrored freely, with reflected edges for lack of a background.
+    """
+    return Policy(
+        Geometry(
+            size, area=(0.2, 1), aspect=(3 / 4, 4 / 3), rotation=180, flip=0.5, flip_vertical=0.5, padding="reflection"
+        ),
+        Intensity(
+            probability=0.8,
+            stain=0.2,
+            brightness=0.2,
+            contrast=0.2,
+            blur=0.5 if size >= 64 else 0.0,
+            sigma=_scaled(size, 0.1, 2),
+        ),
+    )
+
+
+def dermoscopy(size: int) -> Policy:
+    """Skin lesions: light and camera vary, and there is no upright; colour is evidence, so the hue moves little.
+
+    Crops are large, since border and asymmetry of the whole lesion are what is judged, and are not stretched.
+    """
+    return Policy(
+        Geometry(size, area=(0.4, 1), rotation=180, flip=0.5, flip_vertical=0.5, padding="reflection"),
+        Intensity(
+            probability=0.8,
+            gain=0.1,
+            brightness=0.3,
+            contrast=0.3,
+            saturation=0.2,
+            hue=0.02,
+            blur=0.3 if size >= 64 else 0.0,
+            sigma=_scaled(size, 0.1, 1.5),
+        ),
+    )
+
+
+POLICIES: dict[str, Callable[[int], Policy]] = {
+    "ct": ct,
+    "dermoscopy": dermoscopy,
+    "digits": digits,
+    "histology": histology,
+    "mri": mri,
+    "natural": natural,
+    "ultrasound": ultrasound,
+    "xray": xray,
+}
+
+
+def _scaled(size: int, low: float, high: float) -> tuple[float, float]:
+    """Standard deviations of a blur, given for 224 px."""
+    return low * size / 224, high * size / 224

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage, stats
 
-from kontrast.augment.geometry import Geometry, resize, uniform, warp
+from kontrast.augment.geometry import Geometry, Warp, affine_map, resize, uniform
 
 EVERYTHING = {"area": (0.3, 1), "aspect": (0.75, 4 / 3), "rotation": 20, "shear": 10, "flip": 0.5, "flip_vertical": 0.5}
 
@@ -21,11 +21,15 @@ def noise(*shape, seed=0, dtype=torch.float32):
 
 def maps(count=4000, seed=0, **strengths):
     """Draws of many images: `(count, 2, 3)`."""
-    return Geometry(8, **strengths).draw(torch.zeros(count, 1, 1, 1), seeded(seed)).double()
+    return Geometry(8, **strengths).draw(torch.zeros(count, 1, 1, 1), seeded(seed)).affine.double()
 
 
 def matrix(*rows):
     return torch.tensor(rows, dtype=torch.float32)[None]
+
+
+def warp(image, affine, *, size, padding="zeros"):
+    return Warp(affine=affine, size=size, padding=padding, antialias=False).image(image)
 
 
 @pytest.mark.parametrize("size", [7, 8])
@@ -171,11 +175,126 @@ def test_padding_says_what_lies_outside(padding, outside):
     torch.testing.assert_close(away, torch.full((1, 1, 5, 5), outside))
 
 
-def test_warp_is_differentiable_in_image_and_map():
+def test_a_warp_is_differentiable_in_image_map_and_bend():
     image = noise(2, 1, 5, 5, dtype=torch.float64).requires_grad_()
     # Away from pixel centres, where bilinear sampling has a kink.
     affine = torch.tensor([[[0.71, 0.13, 0.037], [-0.11, 0.83, -0.051]]] * 2, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda image, affine: warp(image, affine, size=4), (image, affine))
+    bend = (0.02 * noise(2, 2, 3, 3, dtype=torch.float64)).requires_grad_()
+    view = lambda *parts: Warp(affine=parts[1], bend=parts[2], size=4, antialias=False).image(parts[0])  # noqa: E731
+    assert torch.autograd.gradcheck(view, (image, affine, bend))
+
+
+def test_the_map_is_differentiable_in_every_part_of_it():
+    parts = ("x", "y", "width", "height", "angle", "slant")
+    values = [torch.tensor([v, v / 2], dtype=torch.float64, requires_grad=True) for v in (0.1, 0.2, 0.7, 0.6, 0.3, 0.2)]
+    call = lambda *values: affine_map(**dict(zip(parts, values, strict=True)))  # noqa: E731
+    assert torch.autograd.gradcheck(call, values)
+
+
+def test_magnifications_are_even_on_the_logarithm():
+    affine = maps(scale=(0.5, 2))
+    zoom = -affine[:, 0, 0].log()
+    assert stats.kstest(zoom.numpy(), stats.uniform(-math.log(2), 2 * math.log(2)).cdf).pvalue > 0.01
+    torch.testing.assert_close(affine[:, 0, 0], affine[:, 1, 1])
+
+
+def test_shifts_are_even_to_either_side_and_apart():
+    shift = maps(translation=0.25)[:, :, 2]
+    for axis in (0, 1):
+        assert stats.kstest(shift[:, axis].numpy(), stats.uniform(-0.5, 1).cdf).pvalue > 0.01
+    assert abs(np.corrcoef(shift.T.numpy())[0, 1]) < 0.05
+
+
+def test_elastic_displacement_is_normal_at_its_control_points_and_smooth_between():
+    geometry = Geometry(41, elastic=0.05)
+    image = torch.zeros(300, 1, 41, 41)
+    warp = geometry.draw(image, seeded())
+    displacement = warp.grid() - Warp(affine=warp.affine, size=41).grid()
+    at_points = displacement[:, ::10, ::10].double() / 2
+    assert stats.kstest(at_points.flatten().numpy(), stats.norm(0, 0.05).cdf).pvalue > 0.01
+    assert displacement.diff(dim=1).abs().max() < 0.2 * displacement.abs().max()
+
+
+def test_of_an_image_of_its_own_coordinates_the_view_is_the_grid():
+    """Which pixel went where, as dense methods read it."""
+    side = 64
+    at = (torch.arange(side) + 0.5) / side * 2 - 1
+    ramp = torch.stack(torch.meshgrid(at, at, indexing="xy"))[None].repeat(20, 1, 1, 1)
+    warp = Geometry(24, **EVERYTHING, elastic=0.01, padding="border").draw(ramp, seeded())
+    grid = warp.grid()
+    inside = (grid.abs() < 1 - 2 / side).all(-1)  # one pixel in, after averaging two by two
+    assert 0.5 < inside.double().mean() < 1
+    torch.testing.assert_close(warp.image(ramp).permute(0, 2, 3, 1)[inside], grid[inside], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_a_mask_is_moved_like_its_image_to_the_nearest_pixel(dtype):
+    mask = (noise(8, 17, 17) > 0.5).to(dtype)
+    warp = Geometry(13, **EVERYTHING, elastic=0.02).draw(mask[:, None], seeded())
+    expected = F.grid_sample(mask[:, None].float(), warp.grid(), mode="nearest", align_corners=False)[:, 0]
+    found = warp.mask(mask)
+    assert found.dtype == dtype
+    assert torch.equal(found.float(), expected)
+
+
+def test_a_mask_keeps_large_numbers_and_says_what_lies_outside():
+    names = torch.arange(2**40, 2**40 + 25).view(1, 5, 5)
+    away = Warp(affine=matrix([1, 0, 0.8], [0, 1, 0]), size=5).mask(names, outside=-1)
+    assert torch.equal(away[0], torch.cat([names[0, :, 2:], torch.full((5, 2), -1)], dim=1))
+
+
+def test_a_box_is_moved_to_where_the_mask_of_it_is():
+    boxes = torch.tensor([[3, 5, 9, 8], [0, 0, 20, 20], [18, 1, 19, 19]])
+    image = torch.zeros(40, 1, 20, 20)
+    warp = Geometry(32, **EVERYTHING, elastic=0.02).draw(image, seeded())
+    found = warp.boxes(boxes.expand(40, 3, 4), height=20, width=20)
+    for j, (left, top, right, bottom) in enumerate(boxes.tolist()):
+        mask = torch.zeros(40, 20, 20, dtype=torch.bool)
+        mask[:, top:bottom, left:right] = True
+        for i, shown in enumerate(warp.mask(mask)):
+            if not shown.any():
+                assert found[i, j].isnan().all()
+                continue
+            rows, columns = shown.any(1).nonzero(), shown.any(0).nonzero()
+            expected = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+            assert found[i, j].tolist() == [float(edge) for edge in expected]
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_view_that_shrinks_its_image_averages_instead_of_skipping(factor):
+    image = noise(2, 1, 128, 128)
+    size = 128 // factor
+    view = Geometry(size).forward(image)
+    expected = F.interpolate(image, (size, size), mode="area")
+    torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [100, 131])
+def test_an_odd_shrinkage_is_near_pillows_antialiased_one(side):
+    from PIL import Image
+
+    grain = noise(1, 1, side, side)
+    view = Geometry(32, padding="border").forward(grain)[0, 0].numpy()
+    expected = np.asarray(Image.fromarray(grain[0, 0].numpy()).resize((32, 32), Image.Resampling.BILINEAR))
+    plain = warp(grain, matrix([1, 0, 0], [0, 1, 0]), size=32, padding="border")[0, 0].numpy()
+    assert np.abs(view - expected).mean() < 0.5 * np.abs(plain - expected).mean()
+
+
+def test_only_the_images_that_shrink_much_are_averaged():
+    image = noise(2, 1, 64, 64)
+    affine = torch.cat([matrix([0.25, 0, 0], [0, 0.25, 0]), matrix([1, 0, 0], [0, 1, 0])])
+    sharp = Warp(affine=affine, size=16, antialias=False).image(image)
+    view = Warp(affine=affine, size=16).image(image)
+    assert torch.equal(view[0], sharp[0])
+    assert (view[1] - sharp[1]).abs().max() > 0.1
+    assert view[1].std() < 0.5 * sharp[1].std()
+
+
+def test_a_policy_knows_whether_its_views_may_shrink_an_image():
+    image = torch.zeros(1, 1, 64, 64)
+    assert not Geometry(64, area=(0.2, 1)).draw(image).antialias
+    assert Geometry(32, area=(0.2, 1)).draw(image).antialias
+    assert Geometry(64, scale=(0.5, 1)).draw(image).antialias
 
 
 def test_a_resized_image_equals_pillow():

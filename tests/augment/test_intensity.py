@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from kontrast.augment.intensity import Intensity, gaussian_blur
+from kontrast.augment.intensity import Intensity, Tone, gaussian_blur
 
 EVERYTHING = {
     "brightness": 0.4,
@@ -17,6 +17,10 @@ EVERYTHING = {
     "gamma": 0.3,
     "blur": 0.5,
     "noise": 0.05,
+    "stain": 0.2,
+    "gain": 0.2,
+    "inversion": 0.3,
+    "cutout": 0.5,
 }
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 CHANNELS = pytest.mark.parametrize("channels", [1, 3])
@@ -41,9 +45,9 @@ def test_without_strengths_the_image_stays_as_it_is(channels):
 
 
 @CHANNELS
-def test_at_probability_0_only_blur_noise_and_grey_may_change_an_image(channels):
-    image = noise(4, channels, 6, 6)
-    strengths = {**EVERYTHING, "grey": 0, "blur": 0, "noise": 0}
+def test_at_probability_0_only_what_has_a_probability_of_its_own_may_change_an_image(channels):
+    image = noise(4, channels, 6, 6, low=0.01)
+    strengths = {**EVERYTHING, "grey": 0, "blur": 0, "noise": 0, "inversion": 0, "cutout": 0}
     torch.testing.assert_close(Intensity(probability=0, **strengths)(image), image, rtol=0, atol=2e-6)
 
 
@@ -107,13 +111,15 @@ def test_a_turn_of_the_hue_keeps_the_luminance_and_changes_the_colour():
     assert (view - image).abs().amax((1, 2, 3)).median() > 0.05
 
 
-def test_the_hue_turns_by_as_much_as_was_asked_for_and_not_more():
-    """Hue as colorsys measures it on its hexagon, near enough to a circle for pure colours."""
-    image = torch.tensor([0.6, 0.45, 0.45])[None, :, None, None].expand(500, 3, 1, 1)
+def test_the_hue_turns_evenly_to_either_side_by_as_much_as_was_asked_for():
+    """The angle in the colour plane, as the standard library measures it."""
+    pixel = (0.6, 0.45, 0.45)
+    image = torch.tensor(pixel)[None, :, None, None].expand(2000, 3, 1, 1)
     view = Intensity(hue=0.1)(image, seeded())[:, :, 0, 0].tolist()
-    turned = np.array([(colorsys.rgb_to_hsv(*pixel)[0] + 0.5) % 1 - 0.5 for pixel in view])
-    assert 0.07 < turned.max() < 0.14
-    assert -0.14 < turned.min() < -0.07
+    angle = [math.atan2(q, i) for _, i, q in (colorsys.rgb_to_yiq(*p) for p in (pixel, *view))]
+    turned = (np.array(angle[1:]) - angle[0]) / (2 * math.pi)
+    assert stats.kstest(turned, stats.uniform(-0.1, 0.2).cdf).pvalue > 0.01
+    assert abs(turned).max() < 0.102
 
 
 def test_grey_gives_equal_channels_of_the_same_luminance_as_often_as_asked():
@@ -184,13 +190,123 @@ def test_blur_is_differentiable_in_image_and_sigma():
     assert torch.autograd.gradcheck(call, (image, sigma), fast_mode=True)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_gain_gives_each_channel_a_factor_of_its_own(channels):
+    image = torch.full((2000, channels, 1, 1), 0.5)
+    factor = (Intensity(gain=0.3)(image, seeded()) / image)[:, :, 0, 0].double().numpy()
+    for channel in factor.T:
+        assert stats.kstest(channel, stats.uniform(0.7, 0.6).cdf).pvalue > 0.01
+    if channels > 1:
+        assert abs(np.corrcoef(factor[:, 0], factor[:, 1])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_linear_colour_equals_its_steps_one_by_one(channels):
+    """Gain, contrast around the mean, brightness and the negative, as plain arithmetic on each image."""
+    image = noise(20, channels, 5, 5, low=0.4, high=0.6, dtype=torch.float64)
+    strengths = {"gain": 0.1, "contrast": 0.2, "brightness": 0.2, "inversion": 0.5}
+    tone = Intensity(**strengths).draw(image, seeded())
+    weights = LUMINANCE.double() if channels == 3 else torch.full((channels,), 1 / channels, dtype=torch.float64)
+    for i, found in enumerate(tone.image(image)):
+        gained = image[i] * tone.gain[i][:, None, None]
+        mean = (gained.mean((1, 2)) * weights).sum()
+        expected = (mean + tone.contrast[i] * (gained - mean)) * tone.brightness[i]
+        expected = 1 - expected if tone.inversion[i] else expected
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@CHANNELS
+def test_as_many_images_turn_into_their_negative_as_asked(channels):
+    image = noise(2000, channels, 3, 3)
+    view = Intensity(inversion=0.3)(image, seeded())
+    negative = (view - (1 - image)).abs().amax((1, 2, 3)) < 1e-6
+    assert stats.binomtest(int(negative.sum()), 2000, 0.3).pvalue > 0.01
+    torch.testing.assert_close(view[~negative], image[~negative])
+
+
+def test_a_factor_on_a_stain_multiplies_its_density_and_leaves_the_others():
+    """Pixels of one stain alone, in Beer and Lambert's law: intensity = exp(-density x colour)."""
+    stains = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
+    density = np.array([[1.0, 0.0, 0.0], [0.0, 0.8, 0.0], [0.3, 0.5, 0.2]])
+    image = torch.tensor(np.exp(-density @ stains)).T[None, :, None, :]
+    factor, summand = np.array([1.2, 0.9, 1.0]), np.array([0.0, 0.05, 0.1])
+    tone = Tone(stain=torch.tensor(np.stack([factor, summand], axis=1))[None])
+    expected = np.exp(-(density * factor + summand) @ stains)
+    np.testing.assert_allclose(tone.image(image)[0, :, 0].T.numpy(), expected, atol=1e-6)
+
+
+def test_stains_are_drawn_evenly_and_apart():
+    stain = Intensity(stain=0.2).draw(torch.zeros(2000, 3, 1, 1), seeded()).stain.double().numpy()
+    for i in range(3):
+        assert stats.kstest(stain[:, i, 0], stats.uniform(0.8, 0.4).cdf).pvalue > 0.01
+        assert stats.kstest(stain[:, i, 1], stats.uniform(-0.05, 0.1).cdf).pvalue > 0.01
+    assert abs(np.corrcoef(stain.reshape(-1, 6).T) - np.eye(6)).max() < 0.1
+
+
+@CHANNELS
+def test_cutout_replaces_a_rectangle_by_the_mean_as_often_as_asked(channels):
+    image = noise(2000, channels, 20, 20)
+    view = Intensity(cutout=0.4, cutout_side=(0.2, 0.5))(image, seeded())
+    gone = (view != image).all(1)
+    happened = gone.flatten(1).any(1)
+    assert stats.binomtest(int(happened.sum()), 2000, 0.4).pvalue > 0.01
+    for i in happened.nonzero()[:50].squeeze(1):
+        rows, columns = gone[i].any(1).nonzero().squeeze(1), gone[i].any(0).nonzero().squeeze(1)
+        assert gone[i][rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert 3 <= len(rows) <= 11
+        assert 3 <= len(columns) <= 11
+        mean = image[i].mean((1, 2))
+        torch.testing.assert_close(view[i][:, gone[i]], mean[:, None].expand(-1, int(gone[i].sum())))
+
+
+def test_cutouts_lie_evenly_over_the_image():
+    centre = Intensity(cutout=1, cutout_side=(0.5, 0.5)).draw(torch.zeros(2000, 1, 1, 1), seeded()).cutout.double()
+    for axis in (0, 2):
+        assert stats.kstest(centre[:, axis].numpy(), stats.uniform(-0.5, 1).cdf).pvalue > 0.01
+
+
 @CHANNELS
 def test_all_of_it_is_differentiable_in_the_image(channels):
     """In float64, with the draws held; values keep away from 0 and 1, where they are cut."""
     image = noise(2, channels, 4, 4, low=0.4, high=0.6, dtype=torch.float64).requires_grad_()
     gentle = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.2, "hue": 0.05, "gamma": 0.1, "noise": 0.001}
-    intensity = Intensity(**gentle, grey=0.5, blur=1.0)
+    intensity = Intensity(**gentle, stain=0.1, gain=0.1, grey=0.5, inversion=0.5, blur=1.0, cutout=0.5)
     assert torch.autograd.gradcheck(lambda image: intensity(image, seeded()), image, fast_mode=True)
+
+
+@CHANNELS
+@pytest.mark.parametrize(
+    ("field", "identity", "value"),
+    [
+        ("stain", [[[1, 0]] * 3], [[[1.1, 0.02]] * 3]),
+        ("gain", None, None),
+        ("saturation", [1], [0.8]),
+        ("hue", [0], [0.3]),
+        ("contrast", [1], [1.2]),
+        ("brightness", [1], [0.9]),
+        ("inversion", [0], [0.3]),
+        ("gamma", [1], [1.2]),
+        ("sigma", [0], [0.8]),
+        ("noise", [0], [0.01]),
+    ],
+)
+def test_each_field_has_an_identity_and_a_gradient(channels, field, identity, value):
+    """The identity gives the image back; elsewhere the gradient is that of finite differences, in float64."""
+    image = noise(2, channels, 5, 5, low=0.3, high=0.6, dtype=torch.float64)
+    if field == "gain":
+        identity, value = [[1.0] * channels], [[1.1] * channels]
+    neutral = Tone(**{field: torch.tensor(identity, dtype=torch.float64).expand(2, *[-1] * (np.ndim(identity) - 1))})
+    torch.testing.assert_close(neutral.image(image, seeded()), image, rtol=0, atol=1e-9)
+    start = torch.tensor(value, dtype=torch.float64).repeat(2, *[1] * (np.ndim(value) - 1)).requires_grad_()
+
+    def view(parameter):
+        return Tone(**{field: parameter}, radius=2).image(image, seeded())
+
+    assert torch.autograd.gradcheck(view, start)
+    if channels == 3 or field not in ("saturation", "hue", "stain"):
+        [gradient] = torch.autograd.grad(view(start).square().sum(), start)
+        assert gradient.abs().max() > 0
 
 
 @CHANNELS

@@ -2,10 +2,11 @@ import pytest
 import torch
 from scipy import stats
 
-from kontrast.augment.policies import POLICIES, digits, mri, natural, xray
+from kontrast.augment import policies
+from kontrast.augment.policies import POLICIES, ct, digits, histology, mri, natural, ultrasound, xray
 
 EVERY = pytest.mark.parametrize("name", sorted(POLICIES))
-NEVER_MIRRORED = {"digits": digits, "mri": mri, "xray": xray}
+NEVER_MIRRORED = {"ct": ct, "digits": digits, "mri": mri, "xray": xray}
 
 
 def seeded(seed=0):
@@ -102,10 +103,10 @@ def test_gradients_reach_the_image(name):
 def test_radiographs_slices_and_digits_are_never_mirrored(name):
     policy = NEVER_MIRRORED[name](32)
     # A map that mirrors has a negative determinant, whatever else it does.
-    assert (torch.linalg.det(policy.geometry.draw(corner(2000), seeded())[:, :, :2]) > 0).all()
+    assert (torch.linalg.det(policy.geometry.draw(corner(2000), seeded()).affine[:, :, :2]) > 0).all()
     # And what is seen resembles the image more than its mirror image, wherever the crop shows enough of it.
     image = corner(500)
-    whole = policy.geometry.draw(image, seeded())[:, :, :2].det() > 0.85
+    whole = policy.geometry.draw(image, seeded()).affine[:, :, :2].det() > 0.85
     views = policy(image, seeded())[whole]
     assert len(views) > 50
     assert (likeness(views, image[whole]) > likeness(views, image[whole].flip(3))).double().mean() > 0.9
@@ -113,7 +114,7 @@ def test_radiographs_slices_and_digits_are_never_mirrored(name):
 
 def test_half_of_all_photographs_are_mirrored():
     image = corner(2000)
-    draws = natural(32).geometry.draw(image, seeded())
+    draws = natural(32).geometry.draw(image, seeded()).affine
     mirrored = torch.linalg.det(draws[:, :, :2]) < 0
     assert stats.binomtest(int(mirrored.sum()), 2000, 0.5).pvalue > 0.01
     views = natural(32)(image, seeded())
@@ -124,13 +125,52 @@ def test_half_of_all_photographs_are_mirrored():
 
 def test_digits_and_slices_may_turn_and_photographs_do_not():
     def turned(policy):
-        draws = policy.geometry.draw(torch.zeros(500, 1, 1, 1), seeded())
+        draws = policy.geometry.draw(torch.zeros(500, 1, 1, 1), seeded()).affine
         return float(torch.rad2deg(torch.atan2(draws[:, 1, 0], draws[:, 0, 0].abs())).abs().max())
 
     assert turned(natural(32)) < 1e-4
     assert turned(digits(32)) == pytest.approx(15, abs=0.2)
     assert turned(mri(32)) == pytest.approx(15, abs=0.2)
     assert turned(xray(32)) == pytest.approx(10, abs=0.2)
+
+
+@pytest.mark.parametrize(("policy", "upright"), [(ultrasound, True), (histology, False)])
+def test_echoes_keep_their_depth_and_sections_have_no_upright(policy, upright):
+    down = policy(32).geometry.draw(torch.zeros(500, 1, 1, 1), seeded()).affine[:, 1, 1] > 0
+    assert bool(down.all()) == upright
+
+
+@EVERY
+def test_a_policy_says_why_it_is_as_it_is(name):
+    assert len(POLICIES[name].__doc__) > 80
+
+
+@EVERY
+def test_what_was_drawn_can_be_rendered_again_and_moves_a_mask_like_the_image(name):
+    image, policy = noise(6, 3, 32, 32), POLICIES[name](32)
+    generator = seeded(5)
+    warp, tone = policy.draw(image, generator)
+    after = generator.get_state()
+    expected = policy(image, seeded(5))
+    assert torch.equal(policy.render(image, warp, tone, torch.Generator().set_state(after)), expected)
+    assert warp.mask(image[:, 0]).shape == (6, 32, 32)
+
+
+def test_views_made_in_chunks_are_those_made_at_once(monkeypatch):
+    image, policy = noise(7, 3, 32, 32), natural(64)
+    at_once = policy(image, seeded())
+    monkeypatch.setattr(policies, "CHUNK", 2 * 3 * 64 * 64)
+    torch.testing.assert_close(policy(image, seeded()), at_once, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["natural", "xray"])
+def test_a_compiled_policy_gives_the_same_views(name):
+    image, policy = noise(4, 3, 32, 32), POLICIES[name](64)
+    compiled = torch.compile(policy, backend="aot_eager")
+    torch.manual_seed(0)
+    expected = policy(image)
+    torch.manual_seed(0)
+    torch.testing.assert_close(compiled(image), expected, rtol=0, atol=1e-5)
 
 
 def test_photographs_below_64_pixels_are_not_blurred():
