@@ -35,9 +35,9 @@ def as_float(image: Tensor) -> Tensor:
         TypeError: Any other type, whose value range is not known.
     """
     if image.dtype == torch.uint8:
-        return image.float() / 255
+        return image.float().div_(255)
     if image.dtype == torch.uint16:
-        return image.float() / 65535
+        return image.float().div_(65535)
     if image.is_floating_point():
         return image if image.dtype == torch.float64 else image.float()
     raise TypeError(f"images are uint8, uint16 or float in 0..1; got {image.dtype}, so divide by its range first")

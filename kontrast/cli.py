@@ -63,6 +63,11 @@ VERBS = {
     "data get": Verb(
         "data", "Get", "run_get", ("name",), "Fetch a sample data set.", "kontrast data get digits-5k"
     ),
+    "data preview": Verb(
+        "data", "Preview", "run_preview", ("data",),
+        "Look at the views that an augmentation policy makes of your images.",
+        "kontrast data preview images/ --policy xray --out preview.png",
+    ),
 }  # fmt: skip
 
 

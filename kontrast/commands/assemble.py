@@ -53,7 +53,7 @@ class EncoderOptions:
     init: str = "none"
     """`none` for random weights, `pretrained` for timm's own, or a .safetensors, .npz or .pth, or a run."""
     policy: str = "natural"
-    """Augmentation: digits, mri, natural or xray."""
+    """Augmentation: ct, dermoscopy, digits, histology, mri, natural, ultrasound or xray; see `data preview`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,9 @@ def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: 
     )
 
 
-def build_policy(options: EncoderOptions, size: int) -> Policy:
+def build_policy(name: str, size: int) -> Policy:
     """The augmentation policy of that name."""
-    return POLICIES[named(options.policy, POLICIES, "policy")](size)
+    return POLICIES[named(name, POLICIES, "policy")](size)
 
 
 def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: ImageSet) -> Method:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from kontrast.commands.assemble import EncoderOptions, build_policy, labelled_positions, named, write_json
+from kontrast.commands.assemble import build_policy, labelled_positions, named, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import OpenRun, RunOptions, open_run
@@ -71,7 +71,7 @@ def _subject(options: Evaluate, opened: OpenRun) -> Subject:
     encoder = opened.encoder.to(choose_device(options.device))
     training = Fit(**{f.name: settings[f.name] for f in fields(Fit)})
     steps = max(1, len(train) // settings["batch_size"]) * settings["epochs"]
-    policy = build_policy(EncoderOptions(policy=settings["policy"]), encoder.spec.size)
+    policy = build_policy(settings["policy"], encoder.spec.size)
     return Subject(encoder, train, opened.test, policy, protocol_settings(options, training, steps=steps))
 
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from kontrast.commands.assemble import (
-    EncoderOptions,
     build_policy,
     claim_folder,
     labelled_positions,
@@ -58,7 +57,7 @@ def run(options: Finetune) -> Path:
     policy = options.policy or settings["policy"]
     own = {f.name: getattr(options, f.name) for f in fields(Fit)}
     own |= {"batch_size": options.batch_size, "policy": policy, "method": options.task, "init": str(options.run)}
-    augment = build_policy(EncoderOptions(policy=policy), encoder.spec.size)
+    augment = build_policy(policy, encoder.spec.size)
     claim_folder(options.out, {**settings, **own}, resume=False, can_resume=False)
     steps = options.epochs * max(1, len(labelled) // options.batch_size)
     config = tuning.FineTuning(steps=steps, batch_size=options.batch_size, training=options)

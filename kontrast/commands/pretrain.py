@@ -84,7 +84,7 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
     if len(train) < 2:
         raise InputError(f"pre-training contrasts images with each other, so it needs two; got {len(train)}, add some")
     built = build_encoder(options, train, size, seed=options.seed)
-    method = build_method(options.method, options.config, built, build_policy(options, size), train)
+    method = build_method(options.method, options.config, built, build_policy(options.policy, size), train)
     monitor = _monitor(train) if options.evaluate_every else None
     claim_folder(options.out, settings(options), resume=options.resume)
     check_same_data(options.out, provenance(train))

@@ -120,7 +120,7 @@ class _Work:
         self.seeds = range(options.seed, options.seed + options.seeds)
         self.arms = plan.arms(options.methods, options.protocols, options.init)
         self.budgets = budgets(options)
-        self.policy = build_policy(options, self.size)
+        self.policy = build_policy(options.policy, self.size)
         steps = max(1, len(self.train) // options.batch_size) * options.epochs
         self.settings = protocol_settings(options, _training(options), steps=steps)
         self.subjects: dict[Path | str, Subject] = {}

@@ -1,0 +1,144 @@
+"""How many views a second does one core make?
+
+SimCLR's augmentation (crop, flip, colour, grey; blur from 64 px on) of the same uint8 images, by Kontrast, kornia,
+torchvision on PIL images (what lightly and solo-learn do), torchvision on tensors and MONAI: those that are installed.
+One thread; interleaved A B A B; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timing import installed, interleave, machine, table
+from torch import Tensor
+
+from kontrast.augment.policies import natural
+from kontrast.nn.import_timm import import_timm
+
+BATCH = {32: 512, 96: 128, 224: 32}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(BATCH))
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    import_timm()  # makes torchvision importable beside a CPU build of torch
+    rows = []
+    for size in options.sizes:
+        for channels in (1, 3):
+            # Every view is made from an image of 8/7 of its side, as Kontrast stores them.
+            stored = torch.randint(0, 256, (BATCH[size], channels, size * 8 // 7, size * 8 // 7), dtype=torch.uint8)
+            rates = measure(stored, size, options.rounds)
+            ours = rates["Kontrast"]
+            for name, rate in rates.items():
+                rows.append(
+                    [f"{size} px, {channels} channel{'s'[: channels - 1]}", name, f"{rate:,.0f}", f"{ours / rate:.1f}"]
+                )
+    print(machine("torch", "torchvision", "kornia", "monai"))
+    print(table(["views", "library", "views/s per core", "Kontrast is × faster"], rows))
+
+
+def measure(stored: Tensor, size: int, rounds: int) -> dict[str, float]:
+    """Views a second of each library."""
+    peers = {"kornia": kornia, "PIL / torchvision": torchvision_pil, "torchvision v2 on tensors": torchvision_tensors}
+    work = {"Kontrast": kontrast(stored, size)}
+    for name, build in {**peers, "MONAI": monai}.items():
+        package = {"kornia": "kornia", "MONAI": "monai"}.get(name, "torchvision")
+        if installed(package):
+            work[name] = build(stored[: len(stored) if package == "kornia" else 32], size)
+    seconds = interleave({name: step for name, (step, _) in work.items()}, rounds)
+    return {name: count / seconds[name] for name, (_, count) in work.items()}
+
+
+Work = tuple[Callable[[], Any], int]
+
+
+def kontrast(stored: Tensor, size: int) -> Work:
+    policy = natural(size)
+    return lambda: policy(stored), len(stored)
+
+
+def kornia(stored: Tensor, size: int) -> Work:
+    import kornia.augmentation as k
+
+    colour = k.ColorJiggle(0.4, 0.4, 0.4, 0.1, p=0.8) if stored.shape[1] == 3 else None
+    steps = [
+        k.RandomResizedCrop((size, size), scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3)),
+        k.RandomHorizontalFlip(),
+        *(
+            [colour, k.RandomGrayscale(p=0.2)]
+            if colour
+            else [k.RandomBrightness((0.6, 1.4), p=0.8), k.RandomContrast((0.6, 1.4), p=0.8)]
+        ),
+        *([k.RandomGaussianBlur(taps(size), sigmas(size), p=0.5)] if size >= 64 else []),
+    ]
+    augment = torch.nn.Sequential(*steps)
+    return lambda: augment(stored.float() / 255), len(stored)
+
+
+def torchvision_steps(channels: int, size: int) -> list[Any]:
+    from torchvision.transforms import v2
+
+    hue = (0.4, 0.1) if channels == 3 else (0, 0)
+    return [
+        v2.RandomResizedCrop(size, scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3), antialias=True),
+        v2.RandomHorizontalFlip(),
+        v2.RandomApply([v2.ColorJitter(0.4, 0.4, *hue)], p=0.8),
+        *([v2.RandomGrayscale(p=0.2)] if channels == 3 else []),
+        *([v2.RandomApply([v2.GaussianBlur(taps(size)[0], sigmas(size))], p=0.5)] if size >= 64 else []),
+    ]
+
+
+def torchvision_pil(stored: Tensor, size: int) -> Work:
+    from torchvision.transforms import v2
+    from torchvision.transforms.functional import to_pil_image
+
+    images = [to_pil_image(image) for image in stored]
+    augment = v2.Compose(
+        [*torchvision_steps(stored.shape[1], size), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+    )
+    return lambda: torch.stack([augment(image) for image in images]), len(stored)
+
+
+def torchvision_tensors(stored: Tensor, size: int) -> Work:
+    from torchvision.transforms import v2
+
+    augment = v2.Compose([*torchvision_steps(stored.shape[1], size), v2.ToDtype(torch.float32, scale=True)])
+    return lambda: torch.stack([augment(image) for image in stored]), len(stored)
+
+
+def monai(stored: Tensor, size: int) -> Work:
+    """MONAI has no crop of random area and aspect and no hue: its nearest steps, of which it does less."""
+    from monai import transforms as m
+
+    augment = m.Compose(
+        [
+            m.RandAffine(prob=1, scale_range=(0.4, 0.4), translate_range=size / 4, spatial_size=(size, size)),
+            m.RandFlip(prob=0.5, spatial_axis=1),
+            m.RandScaleIntensity(0.4, prob=0.8),
+            m.RandAdjustContrast(prob=0.8),
+            *([m.RandGaussianSmooth(sigma_x=sigmas(size), sigma_y=sigmas(size), prob=0.5)] if size >= 64 else []),
+        ]
+    )
+    images = stored.float() / 255
+    return lambda: torch.stack([augment(image) for image in images]), len(stored)
+
+
+def sigmas(size: int) -> tuple[float, float]:
+    return 0.1 * size / 224, 2 * size / 224
+
+
+def taps(size: int) -> tuple[int, int]:
+    """Kernel of the blur, of the same reach as Kontrast's."""
+    side = 2 * int(2.5 * sigmas(size)[1] + 1) + 1
+    return side, side
+
+
+if __name__ == "__main__":
+    main()
