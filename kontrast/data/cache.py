@@ -32,7 +32,7 @@ from kontrast.data.images import fingerprint
 from kontrast.data.scan import Scan, in_threads, refuse_too_many, scan, why_unreadable
 from kontrast.errors import InputError
 
-VERSION = 1
+VERSION = 2
 _ABANDONED_AFTER = 48 * 3600
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 

@@ -1,7 +1,8 @@
 """From the bytes of an image file to pixels of the one shape that a whole set shares.
 
 Depth is kept: 8 bit stays uint8, 16-bit grey stays uint16 (Pillow itself reads 16-bit *colour* as 8 bit). Transparent
-pixels are composited on black, as padding is black. Only images larger than the store are scaled, and only down.
+pixels are composited on black, as padding is black. Only images larger than the store are scaled, and only down; of a
+large JPEG the decoder itself leaves out the detail that scaling would remove.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from kontrast.errors import InputError
 
 MARGIN = 8 / 7
 """Side of a stored image over side of the crop that the encoder sees."""
 DEFAULT_CROP = 224
+_GAP = 1.5
+"""A JPEG is decoded at no less than this times the stored side, so that a filter does the last of the scaling."""
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only formats tried, whatever a file is called: Pillow would hand others, such as EPS, to programs outside."""
 _SIXTEEN_BIT = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -113,6 +117,7 @@ def decode(content: bytes, layout: Layout) -> NDArray[Any]:
         Exception: Whatever Pillow raises for a damaged file.
     """
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        _shrink_jpeg(image, layout.store)
         ImageOps.exif_transpose(image, in_place=True)
         return arrange(_to_array(image), layout)
 
@@ -161,6 +166,15 @@ def pad(pixels: NDArray[Any], side: int) -> NDArray[Any]:
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = pixels
     return square
+
+
+def _shrink_jpeg(image: Image.Image, side: int) -> None:
+    """Have a JPEG's decoder leave out what scaling would remove, at 1/2, 1/4 or 1/8 of the size; a filter ends it.
+
+    Ink (CMYK) is left alone: its mixtures are not those of light.
+    """
+    if isinstance(image, JpegImageFile) and image.mode in ("L", "RGB"):
+        image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=_GAP)
 
 
 def _thumbnail(pixels: NDArray[Any], side: int) -> NDArray[Any]:

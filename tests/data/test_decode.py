@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kontrast.data.decode import Layout, decode, match_channels, plan, read_header, shrink, strict_pillow
 
@@ -140,6 +140,40 @@ def test_a_large_image_is_scaled_with_its_aspect_and_centred_on_black():
     assert (pixels[0, 8:24] == 255).all()
     assert not pixels[0, :8].any()
     assert not pixels[0, 24:].any()
+
+
+def scene(height: int, width: int) -> np.ndarray:
+    """Something like a photograph `(height, width, 3)`: noise with the spectrum of one, and sharp-edged discs."""
+    rng = np.random.default_rng(0)
+    distance = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    distance[0, 0] = 1
+    noise = [np.fft.irfft2(np.exp(2j * np.pi * rng.random(distance.shape)) / distance, (height, width)) for _ in "rgb"]
+    pixels = np.stack([plane / plane.std() * 40 + 120 for plane in noise], axis=-1)
+    y, x = np.mgrid[:height, :width]
+    for _ in range(10):
+        top, left, radius = rng.random(3) * (height, width, height / 4)
+        pixels[np.hypot(y - top, x - left) < radius] += rng.normal(0, 30, 3)
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("mode", "orientation", "size"),
+    [("RGB", 1, 56), ("RGB", 6, 56), ("L", 3, 56), ("CMYK", 1, 56), ("RGB", 8, 112), ("RGB", 1, 300)],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_jpeg_is_within_a_level_of_its_full_decode_scaled_by_pillow(mode, orientation, size, channels):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(scene(403, 600)).convert(mode), "jpeg", quality=90, exif=exif)
+    pixels = read(content, size=size, channels=channels)
+    side = round(size * 8 / 7)
+    with Image.open(io.BytesIO(content)) as image:
+        full = ImageOps.exif_transpose(image.convert("RGB")).convert("L" if channels == 1 else "RGB")
+    small = ImageOps.contain(full, (side, side), Image.Resampling.BICUBIC)
+    expected = np.asarray(ImageOps.pad(small, (side, side))).reshape(side, side, channels).transpose(2, 0, 1)
+    difference = np.abs(pixels.astype(float) - expected)
+    assert difference.mean() < 1
+    assert difference.max() < 15
 
 
 def test_a_decompression_bomb_is_an_error(monkeypatch):
