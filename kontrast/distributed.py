@@ -1,25 +1,36 @@
-"""The only reader of the launcher's environment. One process for now; methods already speak as if there were more."""
+"""What this process is and may use: its place among others, its cores. The only reader of the launcher's environment.
+
+One process for now; methods already speak as if there were more.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from kontrast.errors import InputError
 
+CPU_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells a container what share of the processor it may use."""
+
 
 def start() -> None:
-    """Refuse a launch with several processes, which would train the same model several times over.
+    """Begin a command: refuse a launch with several processes, and use no more threads than there are cores for.
 
     Raises:
-        InputError: The launcher's `WORLD_SIZE` is above 1.
+        InputError: The launcher's `WORLD_SIZE` is above 1, which would train the same model several times over.
     """
     if world_size() > 1:
         raise InputError(
             f"this version trains in one process, but the launcher started {world_size()}; "
             "start `kontrast` without torchrun"
         )
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), allowed_cores()))
 
 
 def rank() -> int:
@@ -40,3 +51,34 @@ def is_main() -> bool:
 def gather(embedding: Tensor) -> Tensor:
     """Embeddings `(n, d)` of all processes, stacked in order of rank: on one process, the embedding itself."""
     return embedding
+
+
+def allowed_cores(group: Path = CPU_GROUP) -> int:
+    """Cores this process may use, at least 1: the least of the machine's, the affinity mask's and the container's.
+
+    A mask is what Slurm sets. A container's quota of 1.5 cores counts as 2.
+    """
+    masked = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(masked, _quota(group)))
+
+
+def native_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The instructions by which this processor multiplies bf16 itself, or "" where it could only emulate them."""
+    try:
+        with cpuinfo.open(encoding="utf-8") as file:
+            words = file.read(1 << 16).split()
+    except OSError:
+        return ""
+    return next((name for name in ("amx_bf16", "avx512_bf16") if name in words), "")
+
+
+def _quota(group: Path) -> int:
+    """Cores that a control group grants, by the files of version 2 or 1; the machine's where it sets no limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((group / file).read_text(encoding="ascii") for file in files).split()
+        except (OSError, ValueError):
+            continue
+        if quota.isdigit():  # else "max" or -1: no limit
+            return math.ceil(int(quota) / int(period))
+    return os.cpu_count() or 1

@@ -1,3 +1,8 @@
+import math
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -35,3 +40,49 @@ def test_gathering_on_one_process_gives_every_row_and_passes_the_gradient():
     assert torch.equal(gathered, 2 * x)
     gathered.sum().backward()
     assert torch.equal(x.grad, torch.full((4, 3), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("files", "granted"),
+    [
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({"cpu.max": "nonsense\n"}, math.inf),
+        ({}, math.inf),
+    ],
+    ids=str,
+)
+def test_cores_are_those_the_container_grants_and_never_more_than_the_mask_has(files, granted, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert distributed.allowed_cores(tmp_path) == min(granted, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")])
+def test_a_command_uses_as_many_threads_as_it_has_cores_unless_it_was_told_how_many(given, threads):
+    script = (
+        "import os, torch\nfrom kontrast import distributed\ntorch.set_num_threads(3)\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\ndistributed.start()\nprint(torch.get_num_threads())\n"
+    )
+    told = {} if given is None else {"OMP_NUM_THREADS": given}
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | told
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == threads
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [("sse2 avx512_bf16 amx_bf16 amx_tile", "amx_bf16"), ("avx512f avx512_bf16 fma", "avx512_bf16"), ("avx512f", "")],
+)
+def test_bf16_is_native_where_the_processor_lists_an_instruction_for_it(flags, found, tmp_path):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags} lm\n")
+    assert distributed.native_bf16(tmp_path / "cpuinfo") == found
+
+
+def test_without_a_description_of_the_processor_bf16_is_not_native(tmp_path):
+    assert distributed.native_bf16(tmp_path / "none") == ""

@@ -1,19 +1,40 @@
-"""Batches of a data set in an order that depends on the seed and the epoch alone."""
+"""Batches of a data set in an order that depends on the seed and the epoch alone, on the device that trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from kontrast.batch import Batch
 from kontrast.data.images import ImageSet
+
+RESIDENT_SHARE = 0.25
+"""Images stay on a GPU for good where they take at most this share of its free memory; training needs the rest."""
+STREAM_FROM = 4 << 30
+"""Bytes of pixels from which a processor reads ahead. Less lies in the page cache after the first epoch; gathering a
+batch from there takes a hundredth of a step at most, and a thread for it takes as much from the cores that train."""
+_AHEAD = 3
+_THREADS = 2
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Loader:
     """Shuffled batches of `data`; `epoch(7)` is the same with or without epochs 0 to 6 before it, for resuming.
 
-    A batch larger than the data is one batch of all of them.
+    A batch larger than the data is one batch of all of them. How images reach the device has no part in what they are:
+
+    - a GPU keeps a small set whole, as the integers that are stored, and picks batches there (`RESIDENT_SHARE`);
+    - larger sets are gathered into pinned memory by two threads, three batches ahead, and copied while it computes;
+    - a processor gathers each batch when it is asked for, and reads ahead only from large sets (`STREAM_FROM`).
 
     Raises:
         ValueError: The data are empty, or `batch_size` is below 1.
@@ -26,6 +47,7 @@ class Loader:
         self.batch_size = batch_size
         self.seed = seed
         self.drop_last = drop_last
+        self._sources: dict[torch.device, Source] = {}
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -33,8 +55,78 @@ class Loader:
             return max(1, len(self.data) // self.batch_size)
         return -(-len(self.data) // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch `number`, counted from 0."""
+    def epoch(self, number: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+        """The batches of epoch `number`, counted from 0, on `device`.
+
+        Raises:
+            Exception: Whatever went wrong in reading ahead, at the batch that it went wrong in.
+        """
         order = np.random.default_rng([self.seed, number]).permutation(len(self.data))
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield self.data.batch(order[start : start + self.batch_size])
+        starts = range(0, len(self) * self.batch_size, self.batch_size)
+        target = torch.device(device)
+        if target not in self._sources:  # once a run: free memory is another matter when training has begun
+            self._sources[target] = choose_source(self.data, target)
+        yield from self._sources[target](order[start : start + self.batch_size] for start in starts)
+
+
+Positions = NDArray[np.int64]
+Source = Callable[[Iterable[Positions]], Iterator[Batch]]
+"""From the positions of each batch to the batches, in the same order."""
+
+
+def choose_source(data: ImageSet, device: torch.device) -> Source:
+    """How images reach the device: see `Loader`."""
+    needed = len(data) * data.pixels[:1].nbytes
+    if device.type == "cuda" and needed <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return Resident(data, device)
+    if device.type == "cuda":
+        return lambda chunks: (batch.to(device) for batch in ahead(lambda chunk: _pinned(data.batch(chunk)), chunks))
+    if needed >= STREAM_FROM:
+        return lambda chunks: (batch.to(device) for batch in ahead(data.batch, chunks))
+    return lambda chunks: (data.batch(chunk).to(device) for chunk in chunks)
+
+
+class Resident:
+    """All images on a device, as the integers that are stored; batches are picked there."""
+
+    def __init__(self, data: ImageSet, device: torch.device) -> None:
+        self.all = data.batch(np.arange(len(data))).to(device)
+
+    def __call__(self, chunks: Iterable[Positions]) -> Iterator[Batch]:
+        """The batches at these positions."""
+        for chunk in chunks:
+            rows = torch.from_numpy(chunk)
+            if self.all.image.is_cuda:
+                rows = rows.pin_memory().to(self.all.image.device, non_blocking=True)
+            label, index = (t if t is None else t[rows] for t in (self.all.label, self.all.index))
+            yield Batch(image=_pick(self.all.image, rows), label=label, index=index)
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`work` on each item, in order, with the next few already under way in threads.
+
+    Closing the iterator, dropping it or an exception, Ctrl-C included, drops what has not begun and ends the threads.
+    """
+    rest = iter(items)
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="kontrast-loader")
+    try:
+        pending: deque[Future[R]] = deque(pool.submit(work, item) for item in islice(rest, _AHEAD))
+        while pending:
+            done = pending.popleft().result()
+            pending.extend(pool.submit(work, item) for item in islice(rest, 1))
+            yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pinned(batch: Batch) -> Batch:
+    """The batch in memory that a GPU copies from by itself."""
+    label, index = (t if t is None else t.pin_memory() for t in (batch.label, batch.index))
+    return Batch(image=batch.image.pin_memory(), label=label, index=index)
+
+
+def _pick(image: Tensor, rows: Tensor) -> Tensor:
+    """`image[rows]`; torch moves uint16 about but cannot index it on a GPU, so its bits pass as int16."""
+    if image.dtype == torch.uint16:
+        return image.view(torch.int16)[rows].view(torch.uint16)
+    return image[rows]

@@ -22,7 +22,7 @@ from kontrast.train import checkpoint
 from kontrast.train.health import Health, OnCollapse
 from kontrast.train.log import MetricLog, ProgressLine, Row
 from kontrast.train.optim import OptimiserName, build, schedule, set_rate
-from kontrast.train.parallel import Precision, autocast, choose_device, choose_precision
+from kontrast.train.parallel import Compile, Precision, autocast, choose_device, choose_precision, compiled, eager
 
 log = logging.getLogger("kontrast")
 
@@ -45,6 +45,8 @@ class Fit:
     """Share of the training in which the rate rises from zero, before it falls along a cosine."""
     precision: Precision = "auto"
     """`auto` is bf16 where the processor or GPU has it, fp16 on older GPUs, else float32."""
+    compile: Compile = "auto"
+    """Whether torch compiles the encoder; `auto` does so on a GPU in runs of 10,000 steps or more."""
     device: str = "auto"
     """`auto` is the first GPU if there is one; or `cpu`, `cuda:1`."""
     seed: int = 0
@@ -58,9 +60,9 @@ class Fit:
         """Refuse what cannot train; commands ask before they take a folder.
 
         Raises:
-            InputError: A value is out of its range, or there is no such device.
+            InputError: A value is out of its range, there is no such device, or it cannot train in that precision.
         """
-        choose_device(self.device)
+        choose_precision(self.precision, choose_device(self.device))
         rules = {
             "epochs must be 1 or more": self.epochs >= 1,
             "lr must be above 0 and finite": 0 < self.lr < math.inf,
@@ -103,7 +105,8 @@ def fit(
         One row of metrics an epoch.
 
     Raises:
-        TrainingStopped: The loss is not a number, or the embeddings collapsed and `on_collapse` is `stop`.
+        TrainingStopped: The loss is not a number, or the embeddings collapsed and `on_collapse` is `stop`; found out
+            one step later, and always before a checkpoint is written.
     """
     config = config or Fit()
     config.check()
@@ -111,7 +114,10 @@ def fit(
     done = run.restore() if resume else 0
     run.log = MetricLog(out, keep_until=done)
     epochs, steps = run.config.epochs, len(loader)
-    with ProgressLine(title, epochs * steps, done=done * steps, shown=show) as line:
+    with (
+        ProgressLine(title, epochs * steps, done=done * steps, shown=show) as line,
+        compiled(method, run.config.compile, run.device, epochs * steps),
+    ):
         for epoch in range(done, epochs):
             row = run.epoch(epoch, line)
             run.log.add(row)
@@ -153,24 +159,28 @@ class _Run:
     def epoch(self, epoch: int, line: ProgressLine) -> Row:
         """Train one epoch; returns its row of metrics."""
         started, waited, images = time.perf_counter(), 0.0, 0
-        totals: dict[str, float] = {}
         steps = len(self.loader)
+        totals: dict[str, float] = {}
+        before: _Metrics | None = None
         self.method.train()
-        for i, (batch, wait) in enumerate(_timed(self.loader.epoch(epoch))):
+        for i, (batch, wait) in enumerate(_timed(self.loader.epoch(epoch, self.device))):
             progress = (epoch * steps + i) / (self.config.epochs * steps)
-            metrics = self.step(batch.to(self.device), progress)
-            self.health.step(epoch * steps + i, metrics["loss"], metrics["spread"])
-            for name, value in metrics.items():
-                totals[name] = totals.get(name, 0.0) + value / steps
+            metrics = _Metrics(epoch * steps + i, self.step(batch, progress))
+            if before:  # one step late, so that a GPU has its next step already while we look at this one
+                self.watch(before, totals)
+            before = metrics
             waited, images = waited + wait, images + len(batch)
             line.step()
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, **totals, "lr": self.optimiser.param_groups[0]["lr"]}
+        assert before is not None, "a loader has at least one batch"
+        self.watch(before, totals)
+        means = {name: total / steps for name, total in totals.items()}
+        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, **means, "lr": self.optimiser.param_groups[0]["lr"]}
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": images / seconds, "data_wait": waited / seconds}
         return {**row, **self.look(epoch + 1), **timing}
 
-    def step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """One update; returns the loss and the method's metrics."""
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """One update; returns the loss and the method's metrics, still on the device."""
         set_rate(self.optimiser, schedule(progress, self.config.warmup))
         with autocast(self.device, self.dtype):
             loss, metrics = self.method(batch)
@@ -179,18 +189,26 @@ class _Run:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.method.after_step(progress)
-        return _to_floats({"loss": loss.detach(), **metrics})
+        return {"loss": loss, **metrics}
+
+    def watch(self, metrics: _Metrics, totals: dict[str, float]) -> None:
+        """Look at a step's metrics and add them to the epoch's."""
+        values = metrics.read()
+        self.health.step(metrics.step, values["loss"], values["spread"])
+        for name, value in values.items():
+            totals[name] = totals.get(name, 0.0) + value
 
     def look(self, epoch: int) -> dict[str, float]:
         """Health about twenty times a run, scores as often as asked, both at the end."""
         last = epoch == self.config.epochs
         found: dict[str, float] = {}
         if last or epoch % max(1, self.config.epochs // 20) == 0:
-            with autocast(self.device, self.dtype):
+            with eager(), autocast(self.device, self.dtype):
                 found |= self.health.look(self.method)
         if self.evaluate and (last or epoch % self.evaluate_every == 0):
             self.method.eval()
-            found |= self.evaluate(self.method.encoder)
+            with eager():
+                found |= self.evaluate(self.method.encoder)
         return found
 
     def save(self, epoch: int) -> None:
@@ -231,7 +249,17 @@ def _timed(batches: Iterable[Batch]) -> Iterable[tuple[Batch, float]]:
         started = time.perf_counter()
 
 
-def _to_floats(metrics: dict[str, Tensor]) -> dict[str, float]:
-    """All scalars in one copy from the device."""
-    values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))
+class _Metrics:
+    """The scalars of a step on their way from the device, in one copy that nobody waits for until they are read."""
+
+    def __init__(self, step: int, values: dict[str, Tensor]) -> None:
+        self.step, self.names = step, tuple(values)
+        stacked = torch.stack([value.detach().float() for value in values.values()])
+        self.values = stacked.to("cpu", non_blocking=True)
+        self.copied = torch.cuda.current_stream(stacked.device).record_event() if stacked.is_cuda else None
+
+    def read(self) -> dict[str, float]:
+        """The scalars by name, as soon as they have arrived."""
+        if self.copied:
+            self.copied.synchronize()
+        return dict(zip(self.names, self.values.tolist(), strict=True))

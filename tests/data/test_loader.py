@@ -1,6 +1,16 @@
-import pytest
+import threading
+import time
 
-from kontrast.data import Loader
+import numpy as np
+import pytest
+import torch
+
+from kontrast.data import Loader, loader
+from kontrast.data.loader import Resident, ahead
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("kontrast-loader")]
 
 
 def seen(loader, epoch):
@@ -43,3 +53,75 @@ def test_a_batch_larger_than_the_data_is_one_batch_of_all(image_set, drop_last):
 def test_an_empty_set_has_no_loader(image_set):
     with pytest.raises(ValueError, match="got 0"):
         Loader(image_set([0, 1]).take([]), 4)
+
+
+@pytest.mark.parametrize("stored", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("way", ["kept on the device", "read ahead", "gathered when asked for"])
+def test_however_images_reach_the_device_they_are_those_of_the_rows_in_order(way, stored, image_set, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 2**8 if stored == "uint8" else 2**16, (40, 1, 3, 3)).astype(stored)
+    data = image_set(np.arange(40) % 7, pixels=pixels).take(np.arange(39, 9, -1))
+    if way == "read ahead":
+        monkeypatch.setattr(loader, "STREAM_FROM", 0)
+    if way == "kept on the device":
+        monkeypatch.setattr(loader, "choose_source", Resident)
+    batches = list(Loader(data, 4, seed=5, drop_last=False).epoch(2))
+    order = np.random.default_rng([5, 2]).permutation(30)
+    assert [len(batch) for batch in batches] == [4] * 7 + [2]
+    for number, batch in enumerate(batches):
+        rows = [39 - position for position in order[4 * number : 4 * number + 4]]
+        assert batch.index.tolist() == rows
+        assert batch.label.tolist() == [row % 7 for row in rows]
+        assert batch.image.dtype == getattr(torch, stored)
+        np.testing.assert_array_equal(batch.image.numpy(), np.stack([pixels[row] for row in rows]))
+
+
+def test_results_come_in_order_although_later_ones_are_ready_first():
+    def work(item):
+        time.sleep(0.02 if item % 2 == 0 else 0)
+        return item * item
+
+    assert list(ahead(work, range(9))) == [item * item for item in range(9)]
+
+
+def test_no_more_is_read_ahead_than_a_few_batches():
+    begun = []
+    results = ahead(begun.append, range(100))
+    next(results)
+    time.sleep(0.05)
+    assert len(begun) <= 5
+    results.close()
+
+
+def test_an_exception_in_the_background_reaches_the_caller_at_its_batch_and_ends_the_threads():
+    def work(item):
+        if item == 2:
+            raise OSError("the disk is gone")
+        return item
+
+    results = ahead(work, range(9))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(results)
+    assert reading_threads() == []
+
+
+def test_an_abandoned_epoch_leaves_no_thread(image_set, monkeypatch):
+    monkeypatch.setattr(loader, "STREAM_FROM", 0)
+    for _ in Loader(image_set(range(50)), 2).epoch(0):
+        assert reading_threads()
+        break
+    assert reading_threads() == []
+
+
+def test_an_interrupt_in_the_midst_of_an_epoch_leaves_no_thread(image_set, monkeypatch):
+    monkeypatch.setattr(loader, "STREAM_FROM", 0)
+    batches = Loader(image_set(range(50)), 2).epoch(0)
+
+    def train():
+        for batch in batches:
+            raise KeyboardInterrupt(len(batch))
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    batches.close()
+    assert reading_threads() == []

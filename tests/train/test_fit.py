@@ -138,6 +138,13 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_leaves_the_last_checkp
     assert not (tmp_path / "encoder.safetensors").exists()
 
 
+def test_a_loss_that_is_no_number_in_the_last_step_of_an_epoch_leaves_no_checkpoint_of_it(scripted, loader, tmp_path):
+    method = scripted(1.0, 1.0, 1.0, 1.0, 1.0, math.nan)
+    with pytest.raises(TrainingStopped, match="was nan at step 5;"):
+        fit(method, loader, Fit(epochs=3), out=tmp_path, show=False)
+    assert checkpoint.load(tmp_path / "checkpoint")["epoch"] == 1
+
+
 def test_without_a_folder_nothing_is_written(build_method, loader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = fit(build_method("simclr"), loader, Fit(epochs=1), show=False)
@@ -175,6 +182,7 @@ def test_the_same_seed_trains_the_same_and_another_seed_does_not(build_method, l
         {"keep_every": -1},
         {"device": "cuda:77"},
         {"device": "abacus"},
+        {"precision": "fp16", "device": "cpu"},
     ],
     ids=str,
 )
