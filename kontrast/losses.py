@@ -1,17 +1,27 @@
 """Losses as pure functions of embeddings: no state, no processes, no configuration.
 
-Every similarity is a cosine: embeddings may have any length and are normalised here, in float32 also under autocast.
+Every similarity is a cosine: embeddings may have any length and are normalised here, in float32 also under autocast
+(in float64 if they come so). No loss holds the matrix of all similarities: a large one is made block by block, and
+again on the way back.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SIMILARITIES = 2**22
+"""Held at a time: 16 MiB of float32. Speed hardly depends on it (2^19 to 2^23 tried), memory and results do not."""
+Normalization = Literal["pairs", "rows"]
+
 
 def info_nce(
-    query: Tensor, key: Tensor, positive: Tensor, *, temperature: float, exclude: Tensor | None = None
+    query: Tensor, key: Tensor, positive: Tensor, *, temperature: float | Tensor, exclude: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy of picking each query's positive among all keys (van den Oord et al., 2018, equation 4).
 
@@ -19,11 +29,11 @@ def info_nce(
         query: `(n, d)`, any length; normalised here.
         key: `(m, d)`.
         positive: `(n,)` int64, for each query the row of `key` that matches it.
-        temperature: Divides the cosine similarities.
-        exclude: `(n,)` int64, for each query one row of `key` to leave out: the query itself.
+        temperature: Divides the cosine similarities; a tensor `()` may learn.
+        exclude: `(n,)` int64, for each query one row of `key` that is no negative of it: the query itself.
 
     Returns:
-        Scalar, the mean over queries. Memory is O(n m).
+        Scalar, the mean over queries. Memory is O((n + m) d), not O(n m).
 
     Raises:
         ValueError: `query` and `key` differ in width, or `positive` does not name one row of `key` for each query.
@@ -34,53 +44,146 @@ def info_nce(
             f"positive names one of the {len(key)} keys for each of the {len(query)} queries; "
             f"got shape {tuple(positive.shape)} with values up to {int(positive.max())}"
         )
-    logits = _cosine(query, key) / temperature
-    if exclude is not None:
-        logits = logits.scatter(1, exclude[:, None], float("-inf"))
-    return F.cross_entropy(logits, positive)
+    query, key = _unit(query, key)
+    left_out = positive[:, None] if exclude is None else torch.stack([positive, exclude], dim=1)
+    return _picking(query / temperature, key[positive], key, left_out)
 
 
-def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
+def nt_xent(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
     """Normalised temperature-scaled cross-entropy: each view finds its partner among 2n - 1 views (SimCLR, equation 1).
 
     Args:
         a: `(n, d)`, one view of each image.
         b: `(n, d)`, the other view, in the same order.
-        temperature: Divides the cosine similarities.
+        temperature: Divides the cosine similarities; a tensor `()` may learn.
 
     Returns:
-        Scalar, the mean over the 2n views; log(2n - 1) for embeddings that say nothing.
+        Scalar, the mean over the 2n views; log(2n - 1) for embeddings that say nothing. Memory is O(n d), not O(n^2).
 
     Raises:
         ValueError: The two views differ in shape.
     """
     _check_pairs(a, b)
-    views = torch.cat([a, b])
+    views = torch.cat(_unit(a, b))
     rows = torch.arange(len(views), device=views.device)
-    return info_nce(views, views, rows.roll(len(a)), temperature=temperature, exclude=rows)
+    left_out = torch.stack([rows, rows.roll(len(a))], dim=1)
+    return _picking(views / temperature, views.roll(len(a), dims=0), views, left_out)
 
 
-def queue_info_nce(query: Tensor, key: Tensor, queue: Tensor, *, temperature: float) -> Tensor:
+def queue_info_nce(query: Tensor, key: Tensor, queue: Tensor, *, temperature: float | Tensor) -> Tensor:
     """Each query against its own key and a queue of old keys; other keys of the batch play no part (MoCo, equation 1).
 
     Args:
         query: `(n, d)`.
         key: `(n, d)`, the positive of each query.
-        queue: `(m, d)`, negatives of every query.
-        temperature: Divides the cosine similarities.
+        queue: `(m, d)`, negatives of every query. Its rows have length 1 already: it is large, so it is never copied,
+            and must stay as it is until the backward pass is over.
+        temperature: Divides the cosine similarities; a tensor `()` may learn.
 
     Returns:
-        Scalar, the mean over queries.
+        Scalar, the mean over queries. Memory is O(n d) beside the queue, not O(n m).
 
     Raises:
         ValueError: Shapes of query and key differ, or the queue has another width.
     """
     _check_pairs(query, key)
     _check_width(query, queue)
-    with _float32(query):
-        own = F.cosine_similarity(query.float(), key.float(), dim=1)[:, None]
-        logits = torch.cat([own, _cosine(query, queue)], dim=1) / temperature
-        return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
+    query, key = _unit(query, key)
+    none = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
+    return _picking(query / temperature, key, queue.to(query.dtype), none)
+
+
+def clip(
+    image: Tensor,
+    text: Tensor,
+    *,
+    temperature: float | Tensor,
+    columns: tuple[Tensor, Tensor] | None = None,
+    offset: int = 0,
+) -> Tensor:
+    """Each image picks its text among all texts and each text its image among all images; the mean of both.
+
+    Source: Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*, ICML 2021.
+
+    Args:
+        image: `(n, d)`, embeddings of images.
+        text: `(n, d)`, of their texts, in the same order.
+        temperature: Divides the cosine similarities; a tensor `()` may learn.
+        columns: All images and all texts, `(m, d)` each, of which `image` and `text` are a block of rows: the mean over
+            equal blocks is the loss of the whole. Without them, the rows are all there is.
+        offset: Row of `columns` at which the block begins.
+
+    Returns:
+        Scalar, the mean over the n pairs; log(m) for embeddings that say nothing. Memory is O(m d), not O(n m).
+
+    Raises:
+        ValueError: Images and texts differ in shape, or the columns are no such matrices or have no such block.
+    """
+    image, text, all_image, all_text = _block_of_pairs(image, text, columns)
+    if not 0 <= offset <= len(all_image) - len(image):
+        raise ValueError(
+            f"the rows are a block of the columns; got {len(image)} rows from offset {offset} on, "
+            f"and {len(all_image)} columns"
+        )
+    own = slice(offset, offset + len(image))
+    left_out = torch.arange(len(all_image), device=image.device)[own, None]
+    to_text = _picking(image / temperature, all_text[own], all_text, left_out)
+    to_image = _picking(text / temperature, all_image[own], all_image, left_out)
+    return (to_text + to_image) / 2
+
+
+def cyclic_in_modal(
+    image: Tensor,
+    text: Tensor,
+    *,
+    normalization: Normalization = "pairs",
+    columns: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Two images should be as similar as their two texts: the sum over j, k of (<I_j, I_k> - <T_j, T_k>)^2.
+
+    Source: Goel et al., *CyCLIP: Cyclic Contrastive Language-Image Pretraining*, NeurIPS 2022.
+
+    Args:
+        image: `(n, d)`, embeddings of images.
+        text: `(n, d)`, of their texts, in the same order.
+        normalization: What divides the sum: `"rows"`, n, as the authors released it, so that it grows with the batch;
+            `"pairs"`, n (n - 1), so that it does not. A weight for "pairs" is n - 1 times that for "rows".
+        columns: All images and all texts, `(m, d)` each, of which `image` and `text` are a block of rows: k runs over
+            these, and m - 1 stands for n - 1. The mean over equal blocks is the loss of the whole.
+
+    Returns:
+        Scalar; 0 for a single pair. The temperature plays no part. Memory is O(m d).
+
+    Raises:
+        ValueError: Images and texts differ in shape, or the columns do.
+    """
+    return _cyclic(image, text, columns, normalization, sign=1)
+
+
+def cyclic_cross_modal(
+    image: Tensor,
+    text: Tensor,
+    *,
+    normalization: Normalization = "pairs",
+    columns: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """An image should fit another's text as that one's image fits its own: the sum of (<I_j, T_k> - <I_k, T_j>)^2.
+
+    Source: Goel et al., *CyCLIP: Cyclic Contrastive Language-Image Pretraining*, NeurIPS 2022.
+
+    Args:
+        image: `(n, d)`, embeddings of images.
+        text: `(n, d)`, of their texts, in the same order.
+        normalization: As in `cyclic_in_modal`.
+        columns: As in `cyclic_in_modal`.
+
+    Returns:
+        Scalar; 0 for a single pair. The temperature plays no part. Memory is O(m d).
+
+    Raises:
+        ValueError: Images and texts differ in shape, or the columns do.
+    """
+    return _cyclic(image, text, columns, normalization, sign=-1)
 
 
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
@@ -97,8 +200,8 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
         ValueError: Shapes differ.
     """
     _check_pairs(prediction, target)
-    with _float32(prediction):
-        return -F.cosine_similarity(prediction.float(), target.detach().float(), dim=1).mean()
+    prediction, target = _unit(prediction, target.detach())
+    return -(prediction * target).sum(1).mean()
 
 
 def classification(logits: Tensor, label: Tensor) -> Tensor:
@@ -119,14 +222,120 @@ def classification(logits: Tensor, label: Tensor) -> Tensor:
     return (each * known).sum() / known.sum().clamp(min=1)
 
 
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    with _float32(a):
-        return F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
+def _picking(query: Tensor, positive: Tensor, key: Tensor, left_out: Tensor) -> Tensor:
+    """Mean of -log of the positive's share, e^own / (e^own + sum of e^negative), where `left_out` are no negatives.
+
+    The positive is held apart, so that the loss of embeddings that fit well keeps its digits: own similarity and
+    log-sum-exp of all would be nearly equal numbers, up to a hundred times larger than their difference.
+    """
+    own = (query * positive).sum(1)
+    return -F.logsigmoid(own - _logsumexp(query, key, left_out)).mean()
 
 
-def _float32(tensor: Tensor) -> torch.autocast:
-    """A temperature of 0.05 needs more than the eight bits of bf16, so autocast ends where similarities begin."""
-    return torch.autocast(tensor.device.type, enabled=False)
+def _logsumexp(query: Tensor, key: Tensor, left_out: Tensor) -> Tensor:
+    """For each query `(n, d)` the log-sum-exp of its products with keys `(m, d)` but those of `left_out` `(n, any)`."""
+    if len(query) * len(key) <= SIMILARITIES:
+        return _negatives(query, key, left_out).logsumexp(1)
+    result: Tensor = _BlockwiseLogSumExp.apply(query, key, left_out)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _BlockwiseLogSumExp(torch.autograd.Function):
+    """The same, made a block of rows at a time, and again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, query: Tensor, key: Tensor, left_out: Tensor) -> Tensor:
+        blocks = (_negatives(query[rows], key, left_out[rows]) for rows in _blocks(query, key))
+        result = torch.cat([_logsumexp_(block) for block in blocks])
+        ctx.save_for_backward(query, key, left_out, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        query, key, left_out, result = ctx.saved_tensors  # type: ignore[attr-defined]
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted, so autograd must see how it is made
+            weight = _negatives(query, key, left_out).softmax(1) * grad[0][:, None]
+            return _products(weight, key.T), _products(weight.T, query.T), None
+        to_query, to_key = (
+            torch.zeros_like(value) if needed else None
+            for value, needed in zip((query, key), ctx.needs_input_grad, strict=False)  # type: ignore[attr-defined]
+        )
+        for rows in _blocks(query, key):
+            weight = _negatives(query[rows], key, left_out[rows]).sub_(result[rows, None]).exp_()
+            weight.mul_(grad[0][rows, None])
+            if to_query is not None:
+                to_query[rows].addmm_(weight, key)
+            if to_key is not None:
+                to_key.addmm_(weight.T, query[rows])
+        return to_query, to_key, None
+
+
+def _blocks(query: Tensor, key: Tensor) -> Iterator[slice]:
+    """Rows of the matrix of similarities, so many at a time that they have `SIMILARITIES`."""
+    step = max(1, SIMILARITIES // len(key))
+    return (slice(i, i + step) for i in range(0, len(query), step))
+
+
+def _logsumexp_(block: Tensor) -> Tensor:
+    """Row-wise log-sum-exp, `(n, m)` to `(n,)`, that overwrites its argument: torch's own makes two copies."""
+    highest = block.amax(1, keepdim=True)
+    return block.sub_(highest).exp_().sum(1).log_().add_(highest[:, 0])
+
+
+def _negatives(query: Tensor, key: Tensor, left_out: Tensor) -> Tensor:
+    """Inner products `(n, m)`, the least number there is where a key is left out: minus infinity would give 0/0."""
+    products = _products(query, key)
+    return products.scatter_(1, left_out, torch.finfo(products.dtype).min)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of rows `(n, m)`, in full precision: a temperature of 0.05 needs more than the 8 bits of bf16."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.T
+
+
+def _cyclic(
+    image: Tensor, text: Tensor, columns: tuple[Tensor, Tensor] | None, normalization: Normalization, *, sign: int
+) -> Tensor:
+    """Both cyclic terms, of sums s = I + T and differences e = I - T, so that nothing large cancels where I is near T.
+
+    With x = <e_j, s_k> and y = <s_j, e_k>, by algebra <I_j, I_k> - <T_j, T_k> = (x + y) / 2 and
+    <I_j, T_k> - <I_k, T_j> = (x - y) / 2. Sums of x^2, y^2 and x y over all pairs follow from d x d matrices.
+    """
+    image, text, all_image, all_text = _block_of_pairs(image, text, columns)
+    s, e, all_s, all_e = image + text, image - text, all_image + all_text, all_image - all_text
+    if len(all_s) > s.shape[1]:
+        squares = (_gram(e, e) * _gram(all_s, all_s) + _gram(s, s) * _gram(all_e, all_e)).sum()
+        total = squares + 2 * sign * (_gram(e, s) * _gram(all_s, all_e)).sum()
+    else:
+        total = (_products(e, all_s) + sign * _products(s, all_e)).square().sum()
+    others = max(len(all_s) - 1, 1) if normalization == "pairs" else 1
+    return total / (4 * len(s) * others)
+
+
+def _gram(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of columns: `(n, d)` twice to `(d, d)`."""
+    return _products(a.T, b.T)
+
+
+def _unit(*embeddings: Tensor) -> list[Tensor]:
+    """Rows of length 1, all in float64 if any is, else in float32."""
+    dtype = reduce(torch.promote_types, (e.dtype for e in embeddings), torch.float32)
+    return [F.normalize(e.to(dtype), dim=1) for e in embeddings]
+
+
+def _block_of_pairs(
+    image: Tensor, text: Tensor, columns: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images, texts, all images, all texts, normalised; without columns the rows are all."""
+    _check_pairs(image, text)
+    if columns is None:
+        image, text = _unit(image, text)
+        return image, text, image, text
+    _check_pairs(*columns)
+    _check_width(image, columns[0])
+    image, text, all_image, all_text = _unit(image, text, *columns)
+    return image, text, all_image, all_text
 
 
 def _check_width(a: Tensor, b: Tensor) -> None:
