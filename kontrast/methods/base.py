@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from kontrast.augment.policies import Policy
@@ -19,6 +20,19 @@ class Objective(NamedTuple):
     """Scalar to be minimised."""
     metrics: dict[str, Tensor]
     """Detached scalars worth watching; `spread` of the embeddings is what the collapse alarm reads."""
+
+
+def each_alone(network: nn.Module, views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """What a network makes of each of two views `(n, ...)` as if each had passed alone; in one call where it can.
+
+    It cannot where batch norm is: one call would normalise each view by the statistics of both, which the authors'
+    codes of BYOL and SimSiam do not do. Layers with batch statistics are known by their running variance.
+    """
+    if any(hasattr(layer, "running_var") for layer in network.modules()):
+        first, second = views
+        return network(first), network(second)
+    first, second = network(torch.cat(views)).chunk(2)
+    return first, second
 
 
 class Method(nn.Module, ABC):

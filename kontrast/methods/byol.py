@@ -12,7 +12,7 @@ from torch import Tensor
 from kontrast import gradient, losses, measures
 from kontrast.augment.policies import Policy
 from kontrast.batch import Batch
-from kontrast.methods.base import Method, Objective
+from kontrast.methods.base import Method, Objective, each_alone
 from kontrast.nn.encoders import Encoder
 from kontrast.nn.heads import mlp
 
@@ -42,12 +42,13 @@ class BYOL(Method):
 
     def forward(self, batch: Batch) -> Objective:
         """Symmetric squared distance of unit vectors, 2 - 2 cosine, summed over both directions (equation 2)."""
-        a, b = self.views(batch.image)
-        embedding = self.project(self.encoder(a))
-        loss = self._distance(self.predict(embedding), b) + self._distance(
-            self.predict(self.project(self.encoder(b))), a
-        )
-        return Objective(loss, {"spread": measures.spread(embedding.detach())})
+        views = self.views(batch.image)
+        a, b = each_alone(self.project, each_alone(self.encoder, views))
+        p, q = each_alone(self.predict, (a, b))
+        with torch.no_grad():
+            target_a, target_b = each_alone(self.teacher_project, each_alone(self.teacher_encoder, views))
+        loss = _distance(p, target_b) + _distance(q, target_a)
+        return Objective(loss, {"spread": measures.spread(a.detach())})
 
     def after_step(self, progress: float) -> None:
         """Move the teacher, ever more slowly, towards the student (section 3.2)."""
@@ -55,7 +56,6 @@ class BYOL(Method):
         gradient.move_average(self.teacher_encoder, self.encoder, momentum)
         gradient.move_average(self.teacher_project, self.project, momentum)
 
-    def _distance(self, prediction: Tensor, view: Tensor) -> Tensor:
-        with torch.no_grad():
-            target = self.teacher_project(self.teacher_encoder(view))
-        return 2 + 2 * losses.negative_cosine(prediction, target)
+
+def _distance(prediction: Tensor, target: Tensor) -> Tensor:
+    return 2 + 2 * losses.negative_cosine(prediction, target)

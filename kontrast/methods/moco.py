@@ -50,22 +50,26 @@ class MoCo(Method):
         self.teacher_project = deepcopy(self.project).requires_grad_(False)
         self.register_buffer("queue", F.normalize(torch.randn(config.queue_size, config.width), dim=1))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self.waiting: list[Tensor] = []
 
     def forward(self, batch: Batch) -> Objective:
-        """InfoNCE of each query against its own key and the queue; then the keys join the queue."""
+        """InfoNCE of each query against its own key and the queue; the keys wait to join the queue."""
         view, other = self.views(batch.image)
         query = self.project(self.encoder(view))
         with torch.no_grad():
             key = self.teacher_project(self.teacher_encoder(other))
-        loss = losses.queue_info_nce(query, key, self.queue.clone(), temperature=self.temperature)
+        loss = losses.queue_info_nce(query, key, self.queue, temperature=self.temperature)
         if self.training:
-            self._enqueue(F.normalize(gather(key).float(), dim=1))
+            self.waiting.append(F.normalize(gather(key).float(), dim=1))
         return Objective(loss, {"spread": measures.spread(query.detach())})
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher towards the student."""
+        """Move the teacher towards the student; then the new keys join the queue, which no gradient needs any more."""
         gradient.move_average(self.teacher_encoder, self.encoder, self.momentum)
         gradient.move_average(self.teacher_project, self.project, self.momentum)
+        for key in self.waiting:
+            self._enqueue(key)
+        self.waiting.clear()
 
     def _enqueue(self, key: Tensor) -> None:
         """Overwrite the oldest keys."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from kontrast import losses, measures
 from kontrast.augment.policies import Policy
 from kontrast.batch import Batch
@@ -14,7 +16,10 @@ from kontrast.nn.heads import mlp
 
 
 class SimCLR(Method):
-    """Two views of an image attract each other; the views of all other images in the batch repel (algorithm 1)."""
+    """Two views of an image attract each other; the views of all other images in the batch repel (algorithm 1).
+
+    Both views pass the networks in one call, as in the authors' code, so batch norm sees 2n views at once.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -33,6 +38,6 @@ class SimCLR(Method):
 
     def forward(self, batch: Batch) -> Objective:
         """NT-Xent between the projections of two views."""
-        a, b = (self.project(self.encoder(view)) for view in self.views(batch.image))
+        a, b = self.project(self.encoder(torch.cat(self.views(batch.image)))).chunk(2)
         loss = losses.nt_xent(gather(a), gather(b), temperature=self.temperature)
         return Objective(loss, {"spread": measures.spread(a.detach())})

@@ -10,7 +10,7 @@ from torch import nn
 from kontrast import losses, measures
 from kontrast.augment.policies import Policy
 from kontrast.batch import Batch
-from kontrast.methods.base import Method, Objective
+from kontrast.methods.base import Method, Objective, each_alone
 from kontrast.nn.encoders import Encoder
 from kontrast.nn.heads import mlp
 
@@ -36,8 +36,9 @@ class SimSiam(Method):
 
     def forward(self, batch: Batch) -> Objective:
         """Symmetric negative cosine between each prediction and the other view's projection."""
-        a, b = (self.project(self.encoder(view)) for view in self.views(batch.image))
-        loss = (losses.negative_cosine(self.predict(a), b) + losses.negative_cosine(self.predict(b), a)) / 2
+        a, b = each_alone(self.project, each_alone(self.encoder, self.views(batch.image)))
+        p, q = each_alone(self.predict, (a, b))
+        loss = (losses.negative_cosine(p, b) + losses.negative_cosine(q, a)) / 2
         return Objective(loss, {"spread": measures.spread(a.detach())})
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

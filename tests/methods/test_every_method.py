@@ -13,8 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from kontrast import losses
 from kontrast.augment import policies
 from kontrast.batch import Batch
 from kontrast.data import Loader
@@ -35,6 +36,22 @@ def pictures(n=16, seed=0):
     label = torch.randint(0, 3, (n,), generator=generator)
     label[0] = -1
     return Batch(image=image, label=label)
+
+
+class Allocations(TorchDispatchMode):
+    """The largest memory that one operation took, in bytes; views take none."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        tensors = [[t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)] for tree in ((args, kwargs), made)]
+        given = {t.untyped_storage().data_ptr() for t in tensors[0]}
+        new = (t.untyped_storage() for t in tensors[1])
+        self.largest = max([self.largest, *(s.nbytes() for s in new if s.data_ptr() not in given)])
+        return made
 
 
 @torch.no_grad()
@@ -282,8 +299,48 @@ def test_at_the_end_of_the_schedule_only_the_predictor_of_simsiam_still_moves():
     assert moved == {"predict"}
 
 
-def test_simsiam_is_the_mean_of_minus_the_cosine_in_both_directions():
-    method, batch = made("simsiam"), pictures(6)
+class Calls:
+    """How many images each call of an encoder had."""
+
+    def __init__(self, method):
+        self.sizes = []
+        method.encoder.register_forward_pre_hook(lambda _, arguments: self.sizes.append(len(arguments[0])))
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "sizes"),
+    [
+        ("simclr", "test_resnet", [12]),
+        ("simclr", "test_efficientnet_gn", [12]),
+        ("byol", "test_resnet", [6, 6]),
+        ("byol", "test_efficientnet_gn", [12]),
+        ("simsiam", "test_resnet", [6, 6]),
+        ("simsiam", "test_efficientnet_gn", [12]),
+    ],
+)
+def test_both_views_pass_the_encoder_in_one_call_unless_batch_norm_would_mix_what_the_authors_keep_apart(
+    name, network, sizes
+):
+    method = made(name, network=network)
+    calls = Calls(method)
+    method(pictures(6))
+    assert calls.sizes == sizes
+
+
+def test_simclr_is_the_cross_entropy_of_partners_with_batch_statistics_over_both_views():
+    method, batch = made("simclr"), pictures(6)
+    torch.manual_seed(2)
+    loss = method(batch).loss
+    torch.manual_seed(2)
+    unit = F.normalize(method.project(method.encoder(torch.cat(method.views(batch.image)))), dim=1)
+    logits = (unit @ unit.T / 0.2).masked_fill(torch.eye(12, dtype=torch.bool), -torch.inf)
+    expected = F.cross_entropy(logits, torch.arange(12).roll(6))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("network", ["test_resnet", "test_efficientnet_gn"])
+def test_simsiam_is_the_mean_of_minus_the_cosine_in_both_directions(network):
+    method, batch = made("simsiam", network=network), pictures(6)
     torch.manual_seed(2)
     loss = method(batch).loss.item()
     torch.manual_seed(2)
@@ -312,6 +369,7 @@ def test_the_queue_of_moco_is_first_in_first_out():
         new = keys_of(method, batch, seed=i)
         torch.manual_seed(i)
         method(batch)
+        method.after_step(0)
         for j in range(4):
             expected[(4 * i + j) % 10] = new[j]
         torch.testing.assert_close(method.queue, expected, rtol=0, atol=1e-5)
@@ -323,22 +381,47 @@ def test_a_batch_larger_than_the_queue_of_moco_fills_it_with_its_last_keys():
     new = keys_of(method, batch, seed=0)
     torch.manual_seed(0)
     method(batch)
+    method.after_step(0)
     torch.testing.assert_close(method.queue, new[-6:], rtol=0, atol=1e-5)
 
 
-def test_keys_join_the_queue_of_moco_after_the_loss_and_only_in_training():
-    method, batch = made("moco", queue_size=8), pictures(4)
-    queue = method.queue.clone()
-    torch.manual_seed(3)
-    loss = method(batch).loss
-    torch.manual_seed(3)
-    query_view, _ = method.views(batch.image)
-    query = method.project(method.encoder(query_view))
-    expected = losses.queue_info_nce(query, keys_of(method, batch, seed=3), queue, temperature=0.2)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+def test_keys_join_the_queue_of_moco_after_the_step_and_only_in_training():
+    """Algorithm 1: loss, gradient, update, momentum update, and last the queue. The keys of several losses all join."""
+    method, batches = made("moco", queue_size=8), [pictures(3, seed=i) for i in range(2)]
+    before = method.queue.clone()
+    new = [keys_of(method, batch, seed=i) for i, batch in enumerate(batches)]
+    for i, batch in enumerate(batches):
+        torch.manual_seed(i)
+        method(batch)
+        assert torch.equal(method.queue, before)
+    method.after_step(0)
+    torch.testing.assert_close(method.queue, torch.cat([*new, before[6:]]), rtol=0, atol=1e-5)
     held = method.queue.clone()
-    method.eval()(batch)
+    method.eval()(batches[0])
+    method.after_step(0)
     assert torch.equal(method.queue, held)
+
+
+def test_moco_has_the_gradient_of_a_cross_entropy_over_own_key_and_queue_without_a_copy_of_the_queue():
+    """Also the second step's, when the first step's keys are in the queue."""
+    method, batch = made("moco", queue_size=50_000), pictures(4)
+    torch.manual_seed(0)
+    method(batch).loss.backward()
+    method.after_step(0)
+    key = keys_of(method, batch, seed=1)
+    torch.manual_seed(1)
+    query = F.normalize(method.project(method.encoder(method.views(batch.image)[0])), dim=1)
+    logits = torch.cat([(query * key).sum(1, keepdim=True), query @ method.queue.T], dim=1) / 0.2
+    wanted = torch.autograd.grad(
+        F.cross_entropy(logits, torch.zeros(4, dtype=torch.int64)), list(method.project[0].parameters())
+    )
+    method.zero_grad()
+    torch.manual_seed(1)
+    with Allocations() as made_anew:
+        method(batch).loss.backward()
+    for parameter, expected in zip(method.project[0].parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-3, atol=1e-5)
+    assert made_anew.largest < method.queue.nbytes
 
 
 @pytest.mark.parametrize("name", ["byol", "moco"])
@@ -370,8 +453,9 @@ def test_a_teacher_moves_by_the_momentum_formula(name, progress):
             torch.testing.assert_close(t.detach(), momentum * o + (1 - momentum) * s.detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_byol_is_the_squared_distance_of_unit_vectors_in_both_directions():
-    method, batch = made("byol"), pictures(6)
+@pytest.mark.parametrize("network", ["test_resnet", "test_efficientnet_gn"])
+def test_byol_is_the_squared_distance_of_unit_vectors_in_both_directions(network):
+    method, batch = made("byol", network=network), pictures(6)
     torch.manual_seed(2)
     loss = method(batch).loss
     torch.manual_seed(2)
