@@ -29,8 +29,15 @@ lint: $(DONE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Speed and memory beside peers; those that `pip install -e '.[bench]'` brings are left out where they are missing.
 bench: $(DONE)
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/train_step.py --size 224 --batch-size 16
+	$(BIN)/python benchmarks/train_step.py --quality
+	$(BIN)/python benchmarks/augment.py
+	$(BIN)/python benchmarks/loss_memory.py
+	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/start.py
 
 clean:
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
