@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kontrast.evaluate.metrics import check_labels
+from kontrast.evaluate.neighbours import nearest
 
 BLOCK = 2**24
-"""Similarities or votes held at a time: 64 MB."""
+"""Votes held at a time: 64 MB."""
 
 Features = Tensor | NDArray[Any]
 
@@ -54,21 +55,18 @@ def knn_predict(
     queries = _floats(queries).to(bank.device)
     labels = torch.as_tensor(bank_labels).to(bank.device)
     _check(bank, labels, queries, num_classes, k, temperature)
-    bank, queries, k = F.normalize(bank, dim=1), F.normalize(queries, dim=1), min(k, len(bank))
+    k = min(k, len(bank))
     targets = labels.float() if labels.ndim == 2 else F.one_hot(labels.long(), num_classes).float()
     share = targets.nanmean(0).nan_to_num(0.5)
-    size = max(1, BLOCK // max(len(bank), k * num_classes))
-    starts = range(0, len(queries), size)
-    votes = [_votes(bank, targets, queries[start : start + size], k, temperature) for start in starts]
-    predicted = torch.cat([share.new_zeros(0, num_classes), *votes])
+    size = max(1, BLOCK // (k * num_classes))
+    blocks = (torch.split(found, size) for found in nearest(bank, queries, k))
+    predicted = torch.cat([_votes(cosine, targets[rows], temperature) for cosine, rows in zip(*blocks, strict=True)])
     return torch.where(predicted.isnan(), share, predicted).cpu().numpy()
 
 
-def _votes(bank: Tensor, targets: Tensor, queries: Tensor, k: int, temperature: float) -> Tensor:
-    """Weighted means of known targets of the nearest, `(m, classes)`; NaN where none is known."""
-    similarity, nearest = (queries @ bank.T).topk(k, dim=1)
-    neighbours = targets[nearest]
-    votes = (similarity / temperature)[:, :, None].masked_fill(neighbours.isnan(), -torch.inf).softmax(1)
+def _votes(cosine: Tensor, neighbours: Tensor, temperature: float) -> Tensor:
+    """Weighted means of the known targets `(m, k, classes)` of the nearest, `(m, classes)`; NaN where none is known."""
+    votes = (cosine / temperature)[:, :, None].masked_fill(neighbours.isnan(), -torch.inf).softmax(1)
     return (votes * neighbours.nan_to_num(0)).sum(1)
 
 
