@@ -112,7 +112,7 @@ def validation_positions(train: ImageSet, labelled: Positions) -> Positions:
 def draws(
     train: ImageSet, labelled: Positions, validation: Positions, budget: Budget, *, seed: int, num_draws: int
 ) -> Iterator[Draw]:
-    """The label draws of one pre-training seed. All labels can be drawn only once.
+    """The label draws of one pre-training seed; a single one where the budget takes all there are to draw from.
 
     Labels come from outside the validation part as long as that holds enough of them.
     """
@@ -123,10 +123,12 @@ def draws(
     fraction = budget.fraction
     if fraction is not None and len(pool) < len(labelled):
         fraction = min(fraction * len(labelled) / len(pool), 1.0)
-    for number in range(1 if fraction == 1 else num_draws):
+    for number in range(num_draws):
         own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         chosen = draw(labels, fraction=fraction, per_class=budget.per_class, seed=own)
         yield Draw(budget=budget, number=number, labelled=pool[chosen], seed=own)
+        if len(chosen) == len(pool):
+            return
 
 
 def cell_path(out: Path, arm: Arm, seed: int, drawn: Draw) -> Path:

@@ -23,7 +23,7 @@ def clusters(seed=0, items=120, classes=3, width=10, apart=1.0):
 
 
 def grid_search(features, labels, folds, groups=None):
-    """The same probe by scikit-learn alone, each fit from nothing and to a fine tolerance."""
+    """The same probe by scikit-learn alone, each fit from nothing, in float64 and to a fine tolerance."""
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8, max_iter=10_000))
     grid = {"logisticregression__C": STRENGTHS}
     with threadpool_limits(1):
@@ -49,6 +49,34 @@ def test_with_groups_the_probe_equals_scikit_learns_grid_search_on_grouped_folds
     expected = grid_search(features, labels, folds, groups)
     assert found.strengths == (expected.best_params_["logisticregression__C"],)
     np.testing.assert_allclose(found.probabilities, expected.predict_proba(queries), atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(1200) // 6], ids=["alone", "grouped"])
+@pytest.mark.parametrize(("classes", "apart"), [(2, 0.3), (3, 0.5), (5, 1.0)])
+def test_many_labels_in_float32_equal_a_cold_fit_in_float64_chosen_on_the_first_fold(
+    classes, apart, groups, monkeypatch
+):
+    monkeypatch.setattr(linear, "MANY", 1000)
+    features, labels, queries = clusters(items=1200, classes=classes, apart=apart)
+    found = linear_probe(features, labels, queries, num_classes=classes, groups=groups, seed=3)
+    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(5, shuffle=True, random_state=3)
+    first = next(splitter.split(features, labels, groups))
+    expected = grid_search(features, labels, [first])
+    assert found.strengths == (expected.best_params_["logisticregression__C"],)
+    assert found.chosen_by == ("hold-out",)
+    assert found.converged
+    apart = np.abs(found.probabilities - expected.predict_proba(queries))
+    assert apart.mean() < 1e-3
+    assert apart.max() < 0.05
+
+
+def test_float32_features_far_from_0_lose_nothing_by_standardising(monkeypatch):
+    monkeypatch.setattr(linear, "MANY", 1000)
+    features, labels, queries = (table[:, :5] if table.ndim == 2 else table for table in clusters(items=1200))
+    far = [(table + 1e4).astype(np.float32) for table in (features, queries)]
+    found = linear_probe(far[0], labels, far[1], num_classes=3)
+    near = linear_probe(far[0].astype(np.float64) - 1e4, labels, far[1].astype(np.float64) - 1e4, num_classes=3)
+    np.testing.assert_allclose(found.probabilities, near.probabilities, atol=2e-3)
 
 
 def test_groups_choose_a_stronger_penalty_where_patients_are_remembered():

@@ -102,6 +102,13 @@ def test_all_labels_are_all_labels_and_drawn_once():
     assert np.array_equal(only.labelled, ALL)
 
 
+def test_a_number_of_each_class_that_takes_every_label_is_drawn_once():
+    labels = np.arange(60) % 3
+    _, [only] = planned(Budget(per_class=20), labels=labels, num_draws=5)
+    assert np.array_equal(only.labelled, np.arange(60))
+    assert len(planned(Budget(per_class=19), labels=labels, num_draws=5)[1]) == 5
+
+
 def test_a_budget_that_needs_the_validation_part_draws_from_all_labels():
     validation, found = planned(Budget(fraction=0.9))
     assert all(len(one.labelled) == 180 for one in found)
