@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIMILARITIES = 2**22
-"""Held at a time: 16 MiB of float32. Speed hardly depends on it (2^19 to 2^23 tried), memory and results do not."""
+"""The most that are made in one product, 16 MiB of float32, of which autograd holds about four copies."""
 Normalization = Literal["pairs", "rows"]
 
 
@@ -245,8 +245,7 @@ class _BlockwiseLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, query: Tensor, key: Tensor, left_out: Tensor) -> Tensor:
-        blocks = (_negatives(query[rows], key, left_out[rows]) for rows in _blocks(query, key))
-        result = torch.cat([_logsumexp_(block) for block in blocks])
+        result = torch.cat([_logsumexp_(block) for _, block in _blocks(query, key, left_out)])
         ctx.save_for_backward(query, key, left_out, result)
         return result
 
@@ -260,9 +259,8 @@ class _BlockwiseLogSumExp(torch.autograd.Function):
             torch.zeros_like(value) if needed else None
             for value, needed in zip((query, key), ctx.needs_input_grad, strict=False)  # type: ignore[attr-defined]
         )
-        for rows in _blocks(query, key):
-            weight = _negatives(query[rows], key, left_out[rows]).sub_(result[rows, None]).exp_()
-            weight.mul_(grad[0][rows, None])
+        for rows, block in _blocks(query, key, left_out):
+            weight = block.sub_(result[rows, None]).exp_().mul_(grad[0][rows, None])
             if to_query is not None:
                 to_query[rows].addmm_(weight, key)
             if to_key is not None:
@@ -270,10 +268,17 @@ class _BlockwiseLogSumExp(torch.autograd.Function):
         return to_query, to_key, None
 
 
-def _blocks(query: Tensor, key: Tensor) -> Iterator[slice]:
-    """Rows of the matrix of similarities, so many at a time that they have `SIMILARITIES`."""
-    step = max(1, SIMILARITIES // len(key))
-    return (slice(i, i + step) for i in range(0, len(query), step))
+def _blocks(query: Tensor, key: Tensor, left_out: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of `_negatives`, a block at a time, each in the memory of the last.
+
+    A block is alone, so it may be as large as four copies; products of fewer rows are slower.
+    """
+    step = min(len(query), max(1, 4 * SIMILARITIES // len(key)))
+    memory = query.new_empty(step, len(key))
+    for i in range(0, len(query), step):
+        rows = slice(i, i + step)
+        block = torch.mm(query[rows], key.T, out=memory[: len(query[rows])])
+        yield rows, _leave_out(block, left_out[rows])
 
 
 def _logsumexp_(block: Tensor) -> Tensor:
@@ -283,8 +288,12 @@ def _logsumexp_(block: Tensor) -> Tensor:
 
 
 def _negatives(query: Tensor, key: Tensor, left_out: Tensor) -> Tensor:
-    """Inner products `(n, m)`, the least number there is where a key is left out: minus infinity would give 0/0."""
-    products = _products(query, key)
+    """Inner products `(n, m)` of queries and keys, those left out marked."""
+    return _leave_out(_products(query, key), left_out)
+
+
+def _leave_out(products: Tensor, left_out: Tensor) -> Tensor:
+    """In place, the least number there is where a key is left out: minus infinity would give 0/0."""
     return products.scatter_(1, left_out, torch.finfo(products.dtype).min)
 
 
