@@ -61,13 +61,15 @@ def test_many_labels_in_float32_equal_a_cold_fit_in_float64_chosen_on_the_first_
     found = linear_probe(features, labels, queries, num_classes=classes, groups=groups, seed=3)
     splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(5, shuffle=True, random_state=3)
     first = next(splitter.split(features, labels, groups))
-    expected = grid_search(features, labels, [first])
-    assert found.strengths == (expected.best_params_["logisticregression__C"],)
+    searched = grid_search(features, labels, [first])
+    losses = dict(zip(STRENGTHS, -searched.cv_results_["mean_test_score"], strict=True))
+    assert losses[found.strengths[0]] < min(losses.values()) + 1e-4, "as good as the best; some differ by less"
     assert found.chosen_by == ("hold-out",)
     assert found.converged
-    apart = np.abs(found.probabilities - expected.predict_proba(queries))
-    assert apart.mean() < 1e-3
-    assert apart.max() < 0.05
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=found.strengths[0], tol=1e-8, max_iter=10_000))
+    off = np.abs(found.probabilities - pipeline.fit(features, labels).predict_proba(queries))
+    assert off.mean() < 1e-3
+    assert off.max() < 0.05
 
 
 def test_float32_features_far_from_0_lose_nothing_by_standardising(monkeypatch):
