@@ -17,7 +17,7 @@ from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
-from kontrast.evaluate.features import features
+from kontrast.evaluate.stored import stored_features
 from kontrast.nn.encoders import load_encoder
 from kontrast.train.parallel import choose_device
 
@@ -44,7 +44,7 @@ def run(options: Embed) -> Path:
         raise InputError(f"embeddings never overwrite; {options.out} is there already, so name another file")
     encoder = load_encoder(options.run).to(choose_device(options.device))
     data = open_data(options)
-    found = features(encoder, data)
+    found = stored_features(encoder, data)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     partial = options.out.with_name(f".{options.out.name}.partial")
     try:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from kontrast.augment.policies import Policy
 from kontrast.data import ImageSet
-from kontrast.evaluate.features import features
 from kontrast.evaluate.finetune import FineTuning, finetune, predict
 from kontrast.evaluate.knn import knn_predict
 from kontrast.evaluate.linear import linear_probe
+from kontrast.evaluate.stored import stored_features
 from kontrast.nn.encoders import Encoder
 
 ProtocolName = Literal["knn", "linear", "finetune"]
@@ -35,7 +35,7 @@ class Settings:
 
 
 class Subject:
-    """One encoder before one data set; its features are computed once, when a protocol first asks."""
+    """One encoder before one data set; its features are computed when a protocol first asks, and kept in the cache."""
 
     def __init__(self, encoder: Encoder, train: ImageSet, test: ImageSet, augment: Policy, settings: Settings) -> None:
         self.encoder, self.train, self.test = encoder, train, test
@@ -44,12 +44,12 @@ class Subject:
     @cached_property
     def train_features(self) -> NDArray[np.float32]:
         """`(n, width)` of the training images."""
-        return features(self.encoder, self.train)
+        return stored_features(self.encoder, self.train)
 
     @cached_property
     def test_features(self) -> NDArray[np.float32]:
         """`(m, width)` of the test images."""
-        return features(self.encoder, self.test)
+        return stored_features(self.encoder, self.test)
 
     def features(self, query: Positions | None) -> NDArray[np.float32]:
         """`(n, width)` of some training images, or of all test images."""
