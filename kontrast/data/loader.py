@@ -21,6 +21,7 @@ RESIDENT_SHARE = 0.25
 STREAM_FROM = 4 << 30
 """Bytes of pixels from which a processor reads ahead. Less lies in the page cache after the first epoch; gathering a
 batch from there takes a hundredth of a step at most, and a thread for it takes as much from the cores that train."""
+_BLOCK = 1024
 _AHEAD = 3
 _THREADS = 2
 T = TypeVar("T")
@@ -90,16 +91,23 @@ class Resident:
     """All images on a device, as the integers that are stored; batches are picked there."""
 
     def __init__(self, data: ImageSet, device: torch.device) -> None:
-        self.all = data.batch(np.arange(len(data))).to(device)
+        self.image = torch.from_numpy(data.pixels[:0].copy()).to(device).new_empty((len(data), *data.pixels.shape[1:]))
+        labels, rows = [], []
+        for start in range(0, len(data), _BLOCK):  # in blocks, since a GPU may have more memory to spare than its host
+            block = data.batch(np.arange(start, min(start + _BLOCK, len(data)))).to(device)
+            self.image[start : start + len(block)] = block.image
+            labels.append(block.label)
+            rows.append(block.index)
+        self.label, self.index = _joined(labels), _joined(rows)
 
     def __call__(self, chunks: Iterable[Positions]) -> Iterator[Batch]:
         """The batches at these positions."""
         for chunk in chunks:
             rows = torch.from_numpy(chunk)
-            if self.all.image.is_cuda:
-                rows = rows.pin_memory().to(self.all.image.device, non_blocking=True)
-            label, index = (t if t is None else t[rows] for t in (self.all.label, self.all.index))
-            yield Batch(image=_pick(self.all.image, rows), label=label, index=index)
+            if self.image.is_cuda:
+                rows = rows.pin_memory().to(self.image.device, non_blocking=True)
+            label, index = (t if t is None else t[rows] for t in (self.label, self.index))
+            yield Batch(image=_pick(self.image, rows), label=label, index=index)
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -123,6 +131,12 @@ def _pinned(batch: Batch) -> Batch:
     """The batch in memory that a GPU copies from by itself."""
     label, index = (t if t is None else t.pin_memory() for t in (batch.label, batch.index))
     return Batch(image=batch.image.pin_memory(), label=label, index=index)
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    """One tensor of all, or None where the data do not have that field."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
 
 
 def _pick(image: Tensor, rows: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ def test_however_images_reach_the_device_they_are_those_of_the_rows_in_order(way
         monkeypatch.setattr(loader, "STREAM_FROM", 0)
     if way == "kept on the device":
         monkeypatch.setattr(loader, "choose_source", Resident)
+        monkeypatch.setattr(loader, "_BLOCK", 7)
     batches = list(Loader(data, 4, seed=5, drop_last=False).epoch(2))
     order = np.random.default_rng([5, 2]).permutation(30)
     assert [len(batch) for batch in batches] == [4] * 7 + [2]
