@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
 from kontrast.data import ImageSet
@@ -38,6 +39,7 @@ class Embed(DataOptions):
 
 def run(options: Embed) -> Path:
     """Embed images; returns the path of the file."""
+    distributed.start()
     if options.out.suffix not in _WRITERS:
         raise InputError(f"--out must end in {', '.join(_WRITERS)}; got {options.out.name}")
     if options.out.exists():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from kontrast import distributed
 from kontrast.commands.assemble import build_policy, labelled_positions, named, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
@@ -39,6 +40,7 @@ class Evaluate(ScoringOptions, RunOptions):
 
 def run(options: Evaluate) -> dict[str, Any]:
     """Score an encoder; writes `RUN/evaluations/PROTOCOL.json` and returns its content."""
+    distributed.start()
     ask = PROTOCOLS[named(options.protocol, PROTOCOLS, "protocol")]
     opened = open_run(options, "evaluation")
     if opened.settings["method"] not in METHODS or METHODS[opened.settings["method"]].reads_labels:

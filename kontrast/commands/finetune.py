@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from safetensors.torch import save_file
 
+from kontrast import distributed
 from kontrast.commands.assemble import (
     build_policy,
     claim_folder,
@@ -46,6 +47,7 @@ class Finetune(Fit, RunOptions):
 
 def run(options: Finetune) -> Path:
     """Fine-tune; returns the folder of the new run."""
+    distributed.start()
     named(options.task, ("classification",), "task")
     options.check()
     if options.batch_size < 1:

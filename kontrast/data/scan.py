@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from kontrast.data.decode import Header, read_header, strict_pillow
 from kontrast.data.progress import progress
+from kontrast.distributed import allowed_cores
 from kontrast.errors import InputError
 
 _CHUNK = 512
@@ -37,8 +37,11 @@ def scan(paths: Sequence[Path]) -> list[Scan]:
 
 def in_threads(work: Callable[[T], R], items: Sequence[T], *, title: str) -> Iterator[R]:
     """`work` on images, in order, with a progress bar; an interrupt cancels what has not begun."""
-    threads = min(8, os.cpu_count() or 1)
-    with strict_pillow(), ThreadPoolExecutor(threads) as pool, progress(title, total=len(items)) as advance:
+    with (
+        strict_pillow(),
+        ThreadPoolExecutor(min(8, allowed_cores())) as pool,
+        progress(title, total=len(items)) as advance,
+    ):
         for start in range(0, len(items), _CHUNK):
             for result in pool.map(work, items[start : start + _CHUNK]):
                 advance(1)

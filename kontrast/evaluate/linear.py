@@ -3,6 +3,8 @@
 Logistic regression on standardised features, its penalty chosen by cross-validation inside the labelled part: the
 protocol of Chen et al., *A Simple Framework for Contrastive Learning of Visual Representations*, ICML 2020, appendix
 B.8, with scikit-learn. Where labels are many, one of the folds decides, and fits are made in float32.
+
+scikit-learn takes seconds to import, so it is imported where it is used: `kontrast pretrain --help` need not wait.
 """
 
 from __future__ import annotations
@@ -15,10 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from kontrast.evaluate.metrics import Array, Floats, check_labels
@@ -159,6 +157,8 @@ def _are_many(labels: Array) -> bool:
 
 def _standardised(features: Array, queries: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Both on the scale of the labelled features, subtracted in float64 and kept in `dtype`."""
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(features)
     tables = []
     for table in (features, queries):
@@ -174,6 +174,8 @@ def _splits(labels: Array, groups: Array | None, seed: int) -> list[Split]:
 
     A fold that leaves one class to fit, or nothing held out, is no split; where labels are many, the first one is all.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     folds = _num_folds(labels, groups)
     if folds < 2:
         return []
@@ -229,11 +231,15 @@ def _path(features: Array, labels: Array, split: Split, strengths: Sequence[floa
 
 
 def _model() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
     return LogisticRegression(max_iter=MAX_STEPS, warm_start=True)
 
 
 def _fit(model: Any, features: Array, labels: Array, strength: float, tolerance: float) -> bool:
     """Fits on from where the model is; returns whether it came to rest."""
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.set_params(C=strength, tol=tolerance).fit(features, labels)
