@@ -13,14 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = 2**25
-"""Products held at a time: 64 MB of bf16, 128 MB of float32."""
-GROUP = 32
+BLOCK = 2**26
+"""Products held at a time: 128 MB of bf16, 256 MB of float32."""
+GROUP = 64
 """Keys of which only the largest product is looked at, until the best groups are known."""
 CANDIDATES = 6
 """Keys that screening lets through at most, for each neighbour wanted."""
-PAIRS = 2**12
-"""Candidates multiplied at a time: 8 MB at a width of 512."""
+PARTS = 3
+"""Values of bf16 that add up to one of float32."""
+PAIRS = 2**10
+"""Candidates multiplied at a time: 2 MB at a width of 512."""
 SAMPLE = 16
 """One key in so many tells beforehand about how near the nearest are."""
 
@@ -42,12 +44,11 @@ def nearest(bank: Tensor, queries: Tensor, k: int) -> Found:
         cosine, up to the rounding of float32. Memory is bounded: queries come in blocks.
     """
     bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
-    search = _Screened(bank, k) if _screening_pays(bank, k) else _Search(bank, k)
-    found = [
-        search(block) for block in torch.split(queries, max(1, BLOCK // len(bank)))
-    ]  # one empty block of no queries
-    values, rows = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return values, rows
+    centre = bank.mean(0)
+    plain = _Search(bank - centre, centre, k)
+    search = _Screened(plain, len(bank)) if _screening_pays(bank, k) else plain
+    values, rows = search(queries - centre)
+    return (values + (queries @ centre)[:, None]).clamp(-1, 1), rows
 
 
 def _screening_pays(bank: Tensor, k: int) -> bool:
@@ -55,7 +56,7 @@ def _screening_pays(bank: Tensor, k: int) -> bool:
 
     GPUs are fast enough in float32, and may round to bf16 in the middle of a sum, which no bound here covers.
     """
-    return bank.device.type == "cpu" and len(bank) >= 4 * GROUP * CANDIDATES * k and _multiplies_bf16()
+    return bank.device.type == "cpu" and len(bank) >= 2 * GROUP * CANDIDATES * k and _multiplies_bf16()
 
 
 def _multiplies_bf16() -> bool:
@@ -65,56 +66,61 @@ def _multiplies_bf16() -> bool:
 class _Search:
     """All products in float32."""
 
-    def __init__(self, bank: Tensor, k: int) -> None:
-        self.k, self.centre = k, bank.mean(0)
-        keys = bank - self.centre
-        missing = -len(bank) % GROUP
-        self.keys = F.pad(keys, (0, 0, 0, missing))
-        self.bias = F.pad(keys @ self.centre, (0, missing), value=-torch.inf)
+    def __init__(self, keys: Tensor, centre: Tensor, k: int) -> None:
+        missing = -len(keys) % GROUP
+        self.k, self.keys = k, F.pad(keys, (0, 0, 0, missing))
+        self.bias = F.pad(keys @ centre, (0, missing), value=-torch.inf)
         """The cosines of a query `q + centre` are `keys @ q + bias`, and a constant."""
 
     def __call__(self, queries: Tensor) -> Found:
-        values, rows = self.largest(queries - self.centre)
-        return (values + (queries @ self.centre)[:, None]).clamp(-1, 1), rows
+        """The largest of `keys @ q + bias` for queries `q` around the centre."""
+        blocks, products = _blocks(queries, self.keys)
+        found = [
+            _largest(torch.addmm(self.bias, block, self.keys.T, out=products[: len(block)]), self.k) for block in blocks
+        ]
+        values, rows = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return values, rows
 
-    def largest(self, queries: Tensor) -> Found:
-        """The largest of `keys @ q + bias` of every query `q` around the centre."""
-        return _largest(torch.addmm(self.bias, queries, self.keys.T), self.k)
 
-
-class _Screened(_Search):
+class _Screened:
     """All products in bf16, then those of the candidates in float32."""
 
-    def __init__(self, bank: Tensor, k: int) -> None:
-        super().__init__(bank, k)
-        rounded = self.keys.bfloat16()
-        self.length = self.keys.norm(dim=1).max()
-        self.lost = (self.keys - rounded.float()).norm(dim=1).max()
-        self.largest_bias = self.bias[: len(bank)].abs().max()
-        self.table = torch.cat([rounded, *_parts(self.bias), torch.ones_like(rounded[:, :1])], dim=1)
-        self.sample = self.keys[::SAMPLE].T, self.bias[::SAMPLE]
+    def __init__(self, search: _Search, num_keys: int) -> None:
+        self.search, self.k = search, search.k
+        rounded = search.keys.bfloat16()
+        self.length = search.keys.norm(dim=1).max()
+        self.lost = (search.keys - rounded.float()).norm(dim=1).max()
+        self.largest_bias = search.bias[:num_keys].abs().max()
+        self.table = torch.cat([rounded, *_parts(search.bias), torch.ones_like(rounded[:, :1])], dim=1)
+        self.sample = self.table[::SAMPLE, :-1]
 
-    def largest(self, queries: Tensor) -> Found:
-        """As in float32: a query is searched again where its k-th value may not exceed all that was passed over."""
-        rounded, floor = queries.bfloat16(), self._floor(queries)
-        one = torch.ones_like(floor)
-        rough = torch.cat([rounded, one, one, one, -floor], dim=1) @ self.table.T
-        above, rows = _largest(rough, CANDIDATES * self.k)
+    def __call__(self, queries: Tensor) -> Found:
+        """As the search in float32, which does again what screening leaves open."""
+        blocks, products = _blocks(queries, self.table)
+        found = [self._screen(block, products[: len(block)]) for block in blocks]
+        values, rows, certain = (torch.cat(parts) for parts in zip(*found, strict=True))
+        again = (~certain).nonzero()[:, 0]
+        if len(again):
+            values[again], rows[again] = self.search(queries[again])
+        return values, rows
+
+    def _screen(self, queries: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, rows, and whether the k-th value exceeds whatever was passed over, `(m,)`."""
+        rounded = queries.bfloat16()
+        columns = F.pad(rounded, (0, PARTS), value=1)
+        floor = self._floor(columns)
+        torch.mm(torch.cat([columns, -floor], dim=1), self.table.T, out=products)
+        above, rows = _largest(products, CANDIDATES * self.k)
         error = self._error(queries, rounded, floor)[:, None] + above.abs() * 2**-8
         possible = above + error >= (above - error)[:, self.k - 1 : self.k]
         values, order = self._products(queries, rows, possible).topk(self.k, dim=1)
-        rows = rows.gather(1, order)
         passed_over = floor[:, 0].float() + above[:, -1].clamp(min=0) + error[:, -1]
-        again = (passed_over > values[:, -1]).nonzero()[:, 0]
-        if len(again):
-            values[again], rows[again] = super().largest(queries[again])
-        return values, rows
+        return values, rows.gather(1, order), values[:, -1] >= passed_over
 
-    def _floor(self, queries: Tensor) -> Tensor:
-        """`(m, 1)` bf16, about the value of the last candidate. Above it bf16 rounds little once it is subtracted."""
-        keys, bias = self.sample
+    def _floor(self, columns: Tensor) -> Tensor:
+        """`(m, 1)` bf16, about the value of the last candidate. Near it bf16 rounds little once it is subtracted."""
         rank = 1 + CANDIDATES * self.k // SAMPLE
-        return _largest(torch.addmm(bias, queries, keys), rank)[0][:, -1:].bfloat16()
+        return (columns @ self.sample.T).float().topk(rank, dim=1).values[:, -1:].bfloat16()
 
     def _error(self, queries: Tensor, rounded: Tensor, floor: Tensor) -> Tensor:
         """`(m,)`, how far a bf16 product can be off before it is itself rounded, and a float32 one with it."""
@@ -128,16 +134,22 @@ class _Screened(_Search):
         """Products in float32 where they are `possible`, else minus infinity: `(m, candidates)`."""
         query = possible.nonzero()[:, 0]
         found = [
-            (self.keys[row] * queries[index]).sum(1) + self.bias[row]
+            (self.search.keys[row] * queries[index]).sum(1) + self.search.bias[row]
             for row, index in zip(torch.split(rows[possible], PAIRS), torch.split(query, PAIRS), strict=True)
         ]
         return torch.full(rows.shape, -torch.inf).masked_scatter(possible, torch.cat(found))
 
 
+def _blocks(queries: Tensor, keys: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Queries some at a time, at least one block, and the memory for the products of one: new memory is slow memory."""
+    size = min(max(1, BLOCK // len(keys)), len(queries))
+    return torch.split(queries, max(1, size)), keys.new_empty(size, len(keys))
+
+
 def _parts(values: Tensor) -> list[Tensor]:
-    """`(n,)` float32 as three columns of bf16, of which it is the sum."""
+    """`(n,)` float32 as columns of bf16, of which it is the sum."""
     parts = []
-    for _ in range(3):
+    for _ in range(PARTS):
         parts.append(values.bfloat16()[:, None])
         values = (values - parts[-1][:, 0].float()).nan_to_num(0)
     return parts
