@@ -2,12 +2,14 @@
 
 SimCLR's augmentation (crop, flip, colour, grey; blur from 64 px on) of the same uint8 images, by Kontrast, kornia,
 torchvision on PIL images (what lightly and solo-learn do), torchvision on tensors and MONAI: those that are installed.
-One thread; interleaved A B A B; medians.
+One thread; interleaved A B A B in turns of a third of a second; medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from timing import installed, interleave, machine, table
 from torch import Tensor
 
+from kontrast import distributed
 from kontrast.augment.policies import natural
 from kontrast.nn.import_timm import import_timm
 
@@ -27,6 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
 
+    distributed.start()
     torch.set_num_threads(1)
     import_timm()  # makes torchvision importable beside a CPU build of torch
     rows = []
@@ -52,11 +56,26 @@ def measure(stored: Tensor, size: int, rounds: int) -> dict[str, float]:
         package = {"kornia": "kornia", "MONAI": "monai"}.get(name, "torchvision")
         if installed(package):
             work[name] = build(stored[: len(stored) if package == "kornia" else 32], size)
-    seconds = interleave({name: step for name, (step, _) in work.items()}, rounds)
-    return {name: count / seconds[name] for name, (_, count) in work.items()}
+    turns = {name: lasting(*one) for name, one in work.items()}
+    seconds = interleave({name: turn for name, (turn, _) in turns.items()}, rounds)
+    return {name: count / seconds[name] for name, (_, count) in turns.items()}
 
 
 Work = tuple[Callable[[], Any], int]
+
+
+def lasting(step: Callable[[], Any], count: int) -> Work:
+    """So many batches a turn that it lasts a third of a second or more: the first one finds cold caches."""
+    step()
+    started = time.perf_counter()
+    step()
+    repeats = math.ceil(0.3 / (time.perf_counter() - started))
+
+    def turn() -> None:
+        for _ in range(repeats):
+            step()
+
+    return turn, repeats * count
 
 
 def kontrast(stored: Tensor, size: int) -> Work:

@@ -6,13 +6,14 @@ recommended settings:
 
 - Kontrast as it comes (`precision auto`), and in float32;
 - lightly: its SimCLRTransform on PIL images in a DataLoader with as many workers as cores, its head and NTXentLoss;
-- solo-learn's way: torchvision transforms on PIL images, four workers, channels-last, mixed precision;
+- solo-learn's way (`torchvision`): torchvision transforms on PIL images, four workers, channels-last, mixed precision;
 - kornia: augmentation of whole batches, the images in memory.
 
 The limit is the encoder alone: forward and backward on ready tensors, in as many calls as Kontrast makes, and update.
-Turns are interleaved A B A B; medians. Workers of a loop are stopped while others have their turn, so that neither a
-queue filled meanwhile nor their load on the cores enters the figures. `--quality` instead asks whether bf16 costs
-accuracy: SimCLR in both precisions, linear probe on handwritten digits, paired difference with its interval.
+Each loop has a process of its own; turns are interleaved A B A B; medians. Workers of a loop are stopped while others
+have their turn, so that neither a queue filled meanwhile nor their load on the cores enters the figures.
+
+`--quality` asks whether bf16 costs accuracy: SimCLR in both precisions, linear probe on digits, paired difference.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
@@ -51,13 +53,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="steps a turn")
-    parser.add_argument("--only", nargs="+", default=[], help="words, one of which a loop's name must hold")
+    parser.add_argument("--only", nargs="+", default=[], help="loops: Kontrast lightly torchvision kornia")
     parser.add_argument("--quality", action="store_true")
     parser.add_argument("--epochs", type=int, default=10, help="of --quality")
     parser.add_argument("--seeds", type=int, default=3, help="of --quality")
     options = parser.parse_args()
-    distributed.start()
-    import_timm()  # makes torchvision importable beside a CPU build of torch
     if options.quality:
         quality(options.epochs, options.seeds)
     else:
@@ -65,13 +65,16 @@ def main() -> None:
 
 
 def speed(options: argparse.Namespace) -> None:
-    bench = Bench(options)
-    turns = {(name, dtype): bench.turn(build, dtype) for name, build, dtype in bench.loops()}
-    seconds = interleave(
-        {" ".join((name, NAMES[dtype])): turn for (name, dtype), turn in turns.items()}, options.rounds
-    )
-    bench.end()
-    rates = dict(zip(turns, (options.batch_size * options.steps / value for value in seconds.values()), strict=True))
+    auto = choose_precision("auto", choose_device())
+    loops = [(name, dtype) for name, dtypes in wanted(options, auto).items() for dtype in dtypes]
+    processes = {loop: Turns(options, *loop) for loop in loops}
+    try:
+        turns = {" ".join((name, NAMES[dtype])): turn for (name, dtype), turn in processes.items()}
+        seconds = dict(zip(loops, interleave(turns, options.rounds).values(), strict=True))
+    finally:
+        for process in processes.values():
+            process.end()
+    rates = {loop: options.batch_size * options.steps / value for loop, value in seconds.items()}
     peer = rates.get(("lightly", torch.float32), float("nan"))
     rows = []
     for (name, dtype), rate in rates.items():
@@ -82,30 +85,63 @@ def speed(options: argparse.Namespace) -> None:
     print(table(["loop", "precision", "pairs/s", "× lightly as it comes", "share of the encoder alone"], rows))
 
 
+def wanted(options: argparse.Namespace, auto: torch.dtype) -> dict[str, list[torch.dtype]]:
+    """The loops that are installed and asked for, each with its precisions."""
+    both = list(dict.fromkeys((auto, torch.float32)))
+    found = {"Kontrast": both, "encoder alone": both}
+    if installed("lightly"):
+        found |= {"lightly": both, "torchvision": [auto]} | ({"kornia": both} if installed("kornia") else {})
+    words = [*options.only, "encoder alone"] if options.only else list(found)
+    return {name: dtypes for name, dtypes in found.items() if name in words}
+
+
+class Turns:
+    """One loop in a process of its own, as its user would run it; each call is a turn of some steps."""
+
+    def __init__(self, options: argparse.Namespace, name: str, dtype: torch.dtype) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=work, args=(options, name, dtype, other))
+        self.process.start()
+        self.pipe.recv()
+
+    def __call__(self) -> None:
+        self.pipe.send(True)
+        self.pipe.recv()
+
+    def end(self) -> None:
+        self.pipe.send(False)
+        self.process.join()
+
+
+def work(options: argparse.Namespace, name: str, dtype: torch.dtype, pipe: Connection) -> None:
+    """Turns of a loop, one for each word from the pipe. Only Kontrast's begin as its commands do."""
+    if name in ("Kontrast", "encoder alone"):
+        distributed.start()
+    import_timm()  # makes torchvision importable beside a CPU build of torch
+    bench = Bench(options)
+    turn = bench.turn({
+        "Kontrast": bench.kontrast, "lightly": bench.lightly, "torchvision": bench.torchvision,
+        "kornia": bench.kornia, "encoder alone": bench.encoder_alone,
+    }[name], dtype)  # fmt: skip
+    pipe.send(True)
+    while pipe.recv():
+        turn()
+        pipe.send(True)
+    bench.end()
+
+
 class Bench:
     """The images and settings that all loops share; builds each loop's step."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = choose_device()
-        self.auto = choose_precision("auto", self.device)
         self.images = resized(options.size * 8 // 7, options.channels, count=max(256, 2 * options.batch_size))
         self.pixels = self.images.batch(np.arange(len(self.images))).image
         self.pictures = [Image.fromarray(one.squeeze(0) if len(one) == 1 else one.transpose(1, 2, 0))
                          for one in self.images.pixels]  # fmt: skip
         self.stopped: list[int] = []
-
-    def loops(self) -> list[tuple[str, Callable[[torch.dtype], Callable[[], None]], torch.dtype]]:
-        """Name, builder and precision of each loop that is installed and asked for."""
-        precisions = dict.fromkeys((self.auto, torch.float32))
-        found = [("Kontrast", self.kontrast, dtype) for dtype in precisions]
-        if installed("lightly"):
-            found += [("lightly", self.lightly, dtype) for dtype in precisions]
-            found += [("torchvision as solo-learn", self.torchvision, self.auto)]
-            found += [("kornia", self.kornia, dtype) for dtype in precisions if installed("kornia")]
-        words = self.options.only
-        found = [loop for loop in found if not words or any(word.lower() in loop[0].lower() for word in words)]
-        return found + [("encoder alone", self.encoder_alone, dtype) for dtype in precisions]
 
     def turn(self, build: Callable[[torch.dtype], Callable[[], None]], dtype: torch.dtype) -> Callable[[], None]:
         """A turn of some steps, between which the loop's own workers stand still."""
@@ -119,6 +155,8 @@ class Bench:
             send(workers, signal.SIGCONT)
             for _ in range(self.options.steps):
                 step()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
             send(workers, signal.SIGSTOP)
 
         return turn

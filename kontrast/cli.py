@@ -66,7 +66,7 @@ VERBS = {
     "data preview": Verb(
         "data", "Preview", "run_preview", ("data",),
         "Look at the views that an augmentation policy makes of your images.",
-        "kontrast data preview images/ --policy xray --out preview.png",
+        "kontrast data preview images/ --policy xray",
     ),
 }  # fmt: skip
 

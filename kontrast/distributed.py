@@ -5,8 +5,10 @@ One process for now; methods already speak as if there were more.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import platform
 from pathlib import Path
 
 import torch
@@ -14,12 +16,16 @@ from torch import Tensor
 
 from kontrast.errors import InputError
 
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+"""Numbers of `mallopt`, from malloc.h."""
+_KEPT = 2**30
+"""Bytes of free memory at the end of the heap that stay with the process."""
 CPU_GROUP = Path("/sys/fs/cgroup")
 """Where Linux tells a container what share of the processor it may use."""
 
 
 def start() -> None:
-    """Begin a command: refuse a launch with several processes, and use no more threads than there are cores for.
+    """Begin a command: refuse a launch with several processes, mind the cores and the memory.
 
     Raises:
         InputError: The launcher's `WORLD_SIZE` is above 1, which would train the same model several times over.
@@ -31,6 +37,7 @@ def start() -> None:
         )
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), allowed_cores()))
+    keep_memory()
 
 
 def rank() -> int:
@@ -60,6 +67,19 @@ def allowed_cores(group: Path = CPU_GROUP) -> int:
     """
     masked = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(masked, _quota(group)))
+
+
+def keep_memory() -> None:
+    """Let freed memory wait for the next step, where the C library is glibc.
+
+    Left to itself, glibc hands large tensors back to the system as they are freed, and takes them again in the next
+    step, page by page. Settings of the user's own, or another allocator, stay as they are.
+    """
+    own = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ)
+    if platform.libc_ver()[0] == "glibc" and not own:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT)
 
 
 def native_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

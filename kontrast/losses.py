@@ -2,7 +2,7 @@
 
 Every similarity is a cosine: embeddings may have any length and are normalised here, in float32 also under autocast
 (in float64 if they come so). No loss holds the matrix of all similarities: a large one is made block by block, and
-again on the way back.
+again on the way back (only a gradient of that gradient needs the whole of it).
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ def info_nce(
         Scalar, the mean over queries. Memory is O((n + m) d), not O(n m).
 
     Raises:
-        ValueError: `query` and `key` differ in width, or `positive` does not name one row of `key` for each query.
+        ValueError: `query` and `key` differ in width, or `positive` or `exclude` do not name one row of `key` for each
+            query.
     """
     _check_width(query, key)
-    if positive.shape != query.shape[:1] or not bool(((positive >= 0) & (positive < len(key))).all()):
-        raise ValueError(
-            f"positive names one of the {len(key)} keys for each of the {len(query)} queries; "
-            f"got shape {tuple(positive.shape)} with values up to {int(positive.max())}"
-        )
+    _check_rows("positive", positive, query, key)
+    if exclude is not None:
+        _check_rows("exclude", exclude, query, key)
     query, key = _unit(query, key)
     left_out = positive[:, None] if exclude is None else torch.stack([positive, exclude], dim=1)
     return _picking(query / temperature, key[positive], key, left_out)
@@ -357,4 +356,12 @@ def _check_pairs(a: Tensor, b: Tensor) -> None:
         raise ValueError(
             f"the two views of each image are compared, so both have one shape (n, d); "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+
+
+def _check_rows(name: str, rows: Tensor, query: Tensor, key: Tensor) -> None:
+    if rows.shape != query.shape[:1] or not bool(((rows >= 0) & (rows < len(key))).all()):
+        raise ValueError(
+            f"{name} names one of the {len(key)} keys for each of the {len(query)} queries; "
+            f"got shape {tuple(rows.shape)} and values {rows.flatten()[:3].tolist()} ..."
         )

@@ -6,6 +6,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are faster on one thread, her
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from kontrast import data
 
@@ -25,3 +27,25 @@ def cache(tmp_path_factory):
 def digits():
     """5,000 real digits, 4,000 for training and 1,000 for testing; in the dev requirements, so always there."""
     return data.open("sample:digits-5k")
+
+
+class Allocations(TorchDispatchMode):
+    """The largest memory that one operation took, in bytes; views take none."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        tensors = [[t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)] for tree in ((args, kwargs), made)]
+        given = {t.untyped_storage().data_ptr() for t in tensors[0]}
+        new = (t.untyped_storage() for t in tensors[1])
+        self.largest = max([self.largest, *(s.nbytes() for s in new if s.data_ptr() not in given)])
+        return made
+
+
+@pytest.fixture
+def allocations():
+    """Inside `with allocations:`, how large a single tensor becomes."""
+    return Allocations()

@@ -1,5 +1,6 @@
 import math
 import os
+import platform
 import subprocess
 import sys
 
@@ -86,3 +87,24 @@ def test_bf16_is_native_where_the_processor_lists_an_instruction_for_it(flags, f
 
 def test_without_a_description_of_the_processor_bf16_is_not_native(tmp_path):
     assert distributed.native_bf16(tmp_path / "none") == ""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_memory_freed_stays_for_the_next_step_unless_the_user_has_settings_of_her_own():
+    """Counted in page faults: of the same 64 MB, taken again and again."""
+
+    def faults(**settings):
+        lines = (
+            "import resource, torch\nfrom kontrast import distributed\ndistributed.start()\ntorch.ones(2**24)\n"
+            "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\nbefore = faults()\n"
+            "for _ in range(5): torch.ones(2**24)\nprint(faults() - before)"
+        )
+        foreign = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        done = subprocess.run([sys.executable, "-c", lines], env=clean | settings, capture_output=True, check=True)
+        return int(done.stdout)
+
+    left_alone = faults(MALLOC_ARENA_MAX="4")
+    if left_alone < 1000:
+        pytest.skip("this system gives memory in huge pages, so that there is nothing to save")
+    assert faults() < left_alone / 10

@@ -14,8 +14,6 @@ from pytorch_metric_learning.losses import NTXentLoss
 from scipy.special import expit, logsumexp
 from sklearn.metrics import log_loss
 from sklearn.metrics.pairwise import cosine_similarity
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from kontrast import losses
 
@@ -385,44 +383,28 @@ def test_a_backward_pass_in_blocks_works_in_float32_even_under_bf16_autocast(nam
         torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6)
 
 
-class Allocations(TorchDispatchMode):
-    """The largest memory that one operation took, in bytes; views take none."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        made = operation(*args, **(kwargs or {}))
-        tensors = [[t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)] for tree in ((args, kwargs), made)]
-        given = {t.untyped_storage().data_ptr() for t in tensors[0]}
-        new = (t.untyped_storage() for t in tensors[1])
-        self.largest = max([self.largest, *(s.nbytes() for s in new if s.data_ptr() not in given)])
-        return made
-
-
 @CONTRASTS
-def test_no_operation_forth_or_back_makes_the_matrix_of_similarities(name, monkeypatch):
+def test_no_operation_forth_or_back_makes_the_matrix_of_similarities(name, monkeypatch, allocations):
     """A block has four times the limit, at 4 bytes each; the matrix has 3,240,000 bytes or, of both views, more."""
     monkeypatch.setattr(losses, "SIMILARITIES", 5000)
     ours, _, shapes = OF_SIMILARITIES[name]
     leaves = [normal(900, 4, seed=i).requires_grad_() for i in range(len(shapes))]
-    with Allocations() as allocations:
+    with allocations:
         ours(*leaves, 0.2).backward()
     assert 900 * 4 * 4 <= allocations.largest <= 4 * 5000 * 4
     assert all(leaf.grad.any() for leaf in leaves)
 
 
-def test_the_memory_test_sees_the_matrix_that_torch_makes():
-    with Allocations() as allocations:
+def test_the_memory_test_sees_the_matrix_that_torch_makes(allocations):
+    with allocations:
         nt_xent_of_torch(normal(50, 4), normal(50, 4, seed=1), 0.2)
     assert allocations.largest >= 100 * 100 * 4
 
 
 @IN_BLOCKS
-def test_a_queue_without_gradient_is_neither_copied_nor_given_a_gradient():
+def test_a_queue_without_gradient_is_neither_copied_nor_given_a_gradient(allocations):
     query, key, queue = normal(3, 4).requires_grad_(), normal(3, 4, seed=1), unit(500, 4, seed=2)
-    with Allocations() as allocations:
+    with allocations:
         losses.queue_info_nce(query, key, queue, temperature=0.2).backward()
     assert query.grad.any()
     assert 500 * 4 <= allocations.largest < queue.nbytes
@@ -639,3 +621,9 @@ def test_keys_and_queues_of_another_width_are_refused_with_both_shapes():
 def test_a_positive_that_names_no_key_is_refused(positive):
     with pytest.raises(ValueError, match="one of the 9 keys for each of the 4 queries"):
         losses.info_nce(torch.ones(4, 3), torch.ones(9, 3), torch.tensor(positive), temperature=1)
+
+
+def test_a_key_to_exclude_must_be_there():
+    rows = torch.arange(4)
+    with pytest.raises(ValueError, match="exclude names one of the 6 keys"):
+        losses.info_nce(normal(4, 3), normal(6, 3), rows, temperature=0.3, exclude=rows - 1)

@@ -20,6 +20,11 @@ def uniform(n: int, low: float, high: float, like: Tensor, generator: torch.Gene
     return torch.rand(n, generator=generator, device=like.device) * (high - low) + low
 
 
+def in_full(like: Tensor) -> torch.autocast:
+    """Inside, autocast is off: points and intensities need more bits than bf16 has."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Warp:
     """Which point of its image each pixel of a view shows: the same for the image, its mask and its boxes."""
@@ -46,7 +51,8 @@ class Warp:
         along = centre[:, None] * x + shift
         # A product of thin matrices writes the grid once; adding along and across would be ten times slower.
         across_along = torch.stack([y.expand_as(along), along], dim=1).flatten(2)
-        product = torch.stack([centre, torch.ones_like(centre)], dim=1) @ across_along
+        with in_full(self.affine):
+            product = torch.stack([centre, torch.ones_like(centre)], dim=1) @ across_along
         grid = product.view(len(x), self.size, self.size, 2)
         if self.bend is None:
             return grid
@@ -69,14 +75,17 @@ class Warp:
         return view
 
     def mask(self, mask: Tensor, *, outside: int = 0) -> Tensor:
-        """Views `(n, size, size)` of masks `(n, h, w)` of any type: the nearest pixel, or `outside` beyond the edge."""
+        """Views `(n, size, size)` of masks `(n, h, w)` of any type: of each pixel's point the nearest pixel.
+
+        Beyond the edge the mask goes on as its image does; where that is with zeros, it is `outside`.
+        """
         height, width = mask.shape[1:]
         x, y = self.grid().unbind(-1)
-        column, row = ((x + 1) * width / 2 - 0.5).round().long(), ((y + 1) * height / 2 - 0.5).round().long()
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        nearest = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-        found = mask.flatten(1).gather(1, nearest.flatten(1)).view_as(nearest)
-        return torch.where(inside, found, torch.full_like(found, outside))
+        column, in_width = self._nearest(x, width)
+        row, in_height = self._nearest(y, height)
+        values = mask.int() if mask.dtype == torch.uint16 else mask  # torch moves uint16 about but cannot pick from it
+        found = values.flatten(1).gather(1, (row * width + column).flatten(1)).view_as(row)
+        return torch.where(in_width & in_height, found, torch.full_like(found, outside)).to(mask.dtype)
 
     def boxes(self, boxes: Tensor, *, height: int, width: int) -> Tensor:
         """Where the view shows boxes of the image, to the pixel.
@@ -87,8 +96,8 @@ class Warp:
             width: Of the image.
 
         Returns:
-            `(n, m, 4)` in pixels of the view: the smallest box around all pixels that show a point of the box; NaN
-            where none does.
+            `(n, m, 4)` in pixels of the view: the smallest box around all pixels that show a point of the box, in the
+            image itself and not in what goes on beyond its edge; NaN where none does.
         """
         x, y = ((self.grid() + 1) / 2 * self.affine.new_tensor([width, height])).unbind(-1)
         left, top, right, bottom = boxes[:, :, None, None].to(x.dtype).unbind(-1)
@@ -99,7 +108,17 @@ class Warp:
         return found.masked_fill(~shown.flatten(2).any(2, keepdim=True), torch.nan)
 
     def _sample(self, image: Tensor, grid: Tensor) -> Tensor:
-        return F.grid_sample(image, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
+        with in_full(image):
+            return F.grid_sample(image, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
+
+    def _nearest(self, at: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """The pixel nearest to points -1..1 along a side, and whether it counts as inside."""
+        place = (at + 1) * side / 2
+        if self.padding == "reflection":
+            place = side - (place % (2 * side) - side).abs()
+        pixel = (place - 0.5).round().long()
+        inside = (pixel >= 0) & (pixel < side) | (self.padding != "zeros")
+        return pixel.clamp(0, side - 1), inside
 
     def _shrinkage(self, image: Tensor) -> Tensor:
         """Input pixels along the longer side of what a pixel of each view covers, `(n,)`."""
@@ -179,7 +198,7 @@ class Geometry(nn.Module):
             size=self.size,
             bend=self._bend(image, generator) if self.elastic else None,
             padding=self.padding,
-            antialias=max(image.shape[2:]) / self.size / self.scale[0] > FINE,
+            antialias=max(image.shape[2:]) / self.size / self.scale[0] / math.cos(math.radians(self.shear)) > FINE,
         )
 
     def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kontrast.augment.geometry import centres, uniform
+from kontrast.augment.geometry import centres, in_full, uniform
 
-_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64)
+_FROM_YIQ = torch.linalg.inv(_YIQ)
 _GREY = _YIQ[0]
-_STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-"""Colours of haematoxylin, eosin and DAB in optical density: Ruifrok & Johnston, 2001, table 1."""
+_STAINS = F.normalize(torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], dtype=torch.float64)).T
+"""Columns: haematoxylin, eosin and DAB in optical density of red, green and blue; Ruifrok & Johnston, 2001, table 1."""
+_TO_STAINS = torch.linalg.inv(_STAINS)
 DARKEST = 1 / 255
 """Intensity below which optical density is cut."""
 KERNEL = 2.5
@@ -26,7 +28,7 @@ class Tone:
     """What happens to the intensities of each image: `(n,)` a field where nothing else is said, None for nothing."""
 
     stain: Tensor | None = None
-    """`(n, 3, 2)`: factor and summand of each stain's density."""
+    """`(n, 3, 2)`: factor and summand of each stain's density; intensities below 1/255 count as 1/255."""
     gain: Tensor | None = None
     """`(n, c)`: factor of each channel."""
     saturation: Tensor | None = None
@@ -44,11 +46,15 @@ class Tone:
     sigma: Tensor | None = None
     """Standard deviation of the blur in pixels; 0 for none."""
     radius: int = 0
-    """Half-width of the blur's kernel in pixels, for all images."""
+    """Half-width of the blur's kernel in pixels, for all images: about 2.5 of the largest sigma."""
     noise: Tensor | None = None
     """Standard deviation of the noise."""
     cutout: Tensor | None = None
     """`(n, 4)`: centre and half-width, x, x, y, y in -1..1, of a rectangle that becomes the mean of its image."""
+
+    def __post_init__(self) -> None:
+        if self.sigma is not None and self.radius < 1:
+            raise ValueError(f"a blur reaches a pixel or more; the radius is {self.radius}, so give 2.5 times sigma")
 
     def take(self, rows: slice) -> Tone:
         """The tones of some of the images."""
@@ -56,21 +62,22 @@ class Tone:
         return replace(self, **{name: value[rows] for name, value in chosen.items()})
 
     def image(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """`(n, c, h, w)` float in 0..1 to the same shape and range; differentiable in image and in every field.
+        """`(n, c, h, w)` float in 0..1 to the same shape and range; differentiable in image and all fields but cutout.
 
         Images of other than three channels have no colour: saturation, hue and stain do nothing to them.
         """
-        if self.stain is not None and image.shape[1] == 3:
-            image = _stained(image, self.stain)
-        image = self._linear(image)
-        if self.gamma is not None:
-            image = image.clamp(min=1e-6).pow(_wide(self.gamma, image))
-        if self.sigma is not None:
-            image = self._blurred(image, self.sigma)
-        if self.noise is not None:
-            grain = torch.randn(image.shape, generator=generator, device=image.device)
-            image = (image + _wide(self.noise, image) * grain).clamp(0, 1)
-        return image if self.cutout is None else _cut(image, self.cutout)
+        with in_full(image):
+            if self.stain is not None and image.shape[1] == 3:
+                image = _stained(image, self.stain)
+            image = self._linear(image)
+            if self.gamma is not None:
+                image = image.clamp(min=1e-6).pow(_wide(self.gamma, image))
+            if self.sigma is not None:
+                image = self._blurred(image, self.sigma)
+            if self.noise is not None:
+                grain = torch.randn(image.shape, generator=generator, device=image.device)
+                image = (image + _wide(self.noise, image) * grain).clamp(0, 1)
+            return image if self.cutout is None else _cut(image, self.cutout)
 
     def _linear(self, image: Tensor) -> Tensor:
         """Gain, colour, contrast, brightness and inversion as one map `matrix @ pixel + offset` an image."""
@@ -101,8 +108,7 @@ class Tone:
         scale = one if self.saturation is None else self.saturation.to(image.dtype)
         cos, sin, none = scale * angle.cos(), scale * angle.sin(), one * 0
         turn = torch.stack([one, none, none, none, cos, -sin, none, sin, cos], dim=1).view(n, 3, 3)
-        yiq = _YIQ.to(image)
-        colour: Tensor = torch.linalg.inv(yiq) @ turn @ yiq
+        colour: Tensor = _FROM_YIQ.to(image) @ turn @ _YIQ.to(image)
         return colour * gain[:, None, :]
 
     def _blurred(self, image: Tensor, sigma: Tensor) -> Tensor:
@@ -233,10 +239,9 @@ def gaussian_blur(image: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
 def _stained(image: Tensor, stain: Tensor) -> Tensor:
     """Scale and raise the density of each stain: linear where light is absorbed, on the logarithm."""
     colours = _STAINS.to(image)
-    colours = (colours / colours.norm(dim=1, keepdim=True)).T
     factor, summand = stain.to(image.dtype).unbind(2)
-    matrix = colours * factor[:, None, :] @ torch.linalg.inv(colours)
-    offset = (colours @ summand[:, :, None]).expand(-1, -1, 1)
+    matrix = (colours * factor[:, None, :]) @ _TO_STAINS.to(image)
+    offset = colours @ summand[:, :, None]
     density = -image.clamp(min=DARKEST).log().flatten(2)
     return torch.baddbmm(offset, matrix, density).neg().exp().clamp(max=1).view_as(image)
 

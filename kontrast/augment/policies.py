@@ -1,8 +1,12 @@
-"""Policies: which augmentation suits which kind of image, and why."""
+"""Policies: which augmentation suits which kind of image, and why.
+
+Blur is given for images of 224 px and scaled to others; below 64 px there is none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,13 +50,11 @@ class Policy(nn.Module):
         values = image.shape[1] * self.size**2
         step = max(1, CHUNK // values) if image.device.type == "cpu" else len(image)
         chunks = (slice(start, start + step) for start in range(0, len(image), step))
-        # Sampling needs more bits than bf16 has, and a view costs little beside the encoder.
-        with torch.autocast(image.device.type, enabled=False):
-            return torch.cat([tone.take(c).image(warp.take(c).image(as_float(image[c])), generator) for c in chunks])
+        return torch.cat([tone.take(c).image(warp.take(c).image(as_float(image[c])), generator) for c in chunks])
 
 
 def natural(size: int) -> Policy:
-    """Photographs: the recipe of SimCLR as MoCo v2 and SimSiam use it, blur scaled from 224 px and none below 64 px."""
+    """Photographs: the recipe of SimCLR as MoCo v2 and SimSiam use it."""
     return Policy(
         Geometry(size, area=(0.2, 1), aspect=(3 / 4, 4 / 3), flip=0.5, padding="border"),
         Intensity(
@@ -62,8 +64,7 @@ def natural(size: int) -> Policy:
             saturation=0.4,
             hue=0.1,
             grey=0.2,
-            blur=0.5 if size >= 64 else 0.0,
-            sigma=_scaled(size, 0.1, 2),
+            **_blur(size, 0.5, 2),
         ),
     )
 
@@ -85,8 +86,7 @@ def xray(size: int) -> Policy:
             brightness=0.3,
             contrast=0.3,
             gamma=0.3,
-            blur=0.3,
-            sigma=_scaled(size, 0.1, 1.5),
+            **_blur(size, 0.3, 1.5),
             noise=0.02,
         ),
     )
@@ -104,8 +104,7 @@ def ct(size: int) -> Policy:
             probability=0.8,
             brightness=0.1,
             contrast=0.15,
-            blur=0.3,
-            sigma=_scaled(size, 0.1, 1.5),
+            **_blur(size, 0.3, 1.5),
             noise=0.03,
         ),
     )
@@ -120,8 +119,7 @@ def mri(size: int) -> Policy:
             brightness=0.4,
             contrast=0.4,
             gamma=0.4,
-            blur=0.3,
-            sigma=_scaled(size, 0.1, 1.5),
+            **_blur(size, 0.3, 1.5),
             noise=0.04,
         ),
     )
@@ -140,8 +138,7 @@ def ultrasound(size: int) -> Policy:
             brightness=0.4,
             contrast=0.4,
             gamma=0.4,
-            blur=0.3,
-            sigma=_scaled(size, 0.1, 2),
+            **_blur(size, 0.3, 2),
             noise=0.06,
         ),
     )
@@ -162,8 +159,7 @@ def histology(size: int) -> Policy:
             stain=0.2,
             brightness=0.2,
             contrast=0.2,
-            blur=0.5 if size >= 64 else 0.0,
-            sigma=_scaled(size, 0.1, 2),
+            **_blur(size, 0.5, 2),
         ),
     )
 
@@ -182,8 +178,7 @@ def dermoscopy(size: int) -> Policy:
             contrast=0.3,
             saturation=0.2,
             hue=0.02,
-            blur=0.3 if size >= 64 else 0.0,
-            sigma=_scaled(size, 0.1, 1.5),
+            **_blur(size, 0.3, 1.5),
         ),
     )
 
@@ -200,6 +195,6 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
 }
 
 
-def _scaled(size: int, low: float, high: float) -> tuple[float, float]:
-    """Standard deviations of a blur, given for 224 px."""
-    return low * size / 224, high * size / 224
+def _blur(size: int, probability: float, largest: float) -> dict[str, Any]:
+    """Blur up to a standard deviation given for 224 px; none below 64 px, where it would hardly show."""
+    return {"blur": probability if size >= 64 else 0.0, "sigma": (0.1 * size / 224, largest * size / 224)}

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from kontrast import data
+from kontrast import data, distributed
 from kontrast.batch import as_float
 from kontrast.commands.assemble import DataOptions, build_policy, open_data
 from kontrast.data import samples
@@ -43,8 +43,8 @@ class Preview(DataOptions):
 
     policy: str = "natural"
     """Augmentation: ct, dermoscopy, digits, histology, mri, natural, ultrasound or xray."""
-    out: Path = Path("preview.png")
-    """PNG file to write."""
+    out: Path | None = None
+    """PNG file to write; by default preview-POLICY.png, here."""
     images: int = 8
     """Rows: so many images, evenly spaced over the data."""
     views: int = 8
@@ -79,12 +79,14 @@ def run_get(options: Get) -> None:
 
 def run_preview(options: Preview) -> Path:
     """Write a contact sheet of images and their views; returns its path."""
+    distributed.start()
     if options.images < 1 or options.views < 1:
         raise InputError(
             f"a contact sheet needs images and views; got {options.images} and {options.views}, so give 1 or more"
         )
-    if options.out.exists():
-        raise InputError(f"a preview never overwrites; {options.out} is there already, so name another --out")
+    out = options.out or Path(f"preview-{options.policy}.png")
+    if out.exists():
+        raise InputError(f"a preview never overwrites; {out} is there already, so name another --out")
     found = open_data(options)
     size = options.size or found.size
     policy = build_policy(options.policy, size)
@@ -93,10 +95,10 @@ def run_preview(options: Preview) -> Path:
     generator = torch.Generator().manual_seed(options.seed)
     views = torch.stack([policy(stored, generator) for _ in range(options.views)], dim=1)
     sheet = _contact_sheet(as_float(stored), views, title=f"{options.policy}, {size} px")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(options.out, format="PNG")
-    log.info("%d images and %d views of each are in %s", len(chosen), options.views, options.out)
-    return options.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(out, format="PNG")
+    log.info("%d images and %d views of each are in %s", len(chosen), options.views, out)
+    return out
 
 
 def _contact_sheet(images: Tensor, views: Tensor, *, title: str) -> Image.Image:

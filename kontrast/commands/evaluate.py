@@ -71,7 +71,7 @@ def _subject(options: Evaluate, opened: OpenRun) -> Subject:
     """The run's encoder before its data; training on labels takes as many steps as the run did."""
     settings, train = opened.settings, opened.train
     encoder = opened.encoder.to(choose_device(options.device))
-    training = Fit(**{f.name: settings[f.name] for f in fields(Fit)})
+    training = Fit(**{f.name: settings[f.name] for f in fields(Fit) if f.name in settings})
     steps = max(1, len(train) // settings["batch_size"]) * settings["epochs"]
     policy = build_policy(settings["policy"], encoder.spec.size)
     return Subject(encoder, train, opened.test, policy, protocol_settings(options, training, steps=steps))

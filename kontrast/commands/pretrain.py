@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from kontrast import distributed
 from kontrast.commands.assemble import (
@@ -125,7 +126,8 @@ def _monitor(train: ImageSet) -> Callable[[Encoder], dict[str, float]]:
         known, asked = features(encoder, fitted), features(encoder, held)
         assert fitted.labels is not None
         assert held.labels is not None
-        votes = knn_predict(known, fitted.labels, asked, num_classes=len(train.classes))
+        bank = torch.from_numpy(known).to(encoder.mean.device)
+        votes = knn_predict(bank, fitted.labels, asked, num_classes=len(train.classes))
         probe = linear_probe(known, fitted.labels, asked, num_classes=len(train.classes), strengths=(0.01, 1.0))
         accuracy = METRICS["accuracy"]
         return {

@@ -28,13 +28,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+Positions = NDArray[np.int64]
+Source = Callable[[Iterable[Positions]], Iterator[Batch]]
+"""From the positions of each batch to the batches, in the same order."""
+
+
 class Loader:
     """Shuffled batches of `data`; `epoch(7)` is the same with or without epochs 0 to 6 before it, for resuming.
 
     A batch larger than the data is one batch of all of them. How images reach the device has no part in what they are:
 
     - a GPU keeps a small set whole, as the integers that are stored, and picks batches there (`RESIDENT_SHARE`);
-    - larger sets are gathered into pinned memory by two threads, three batches ahead, and copied while it computes;
+    - larger sets are gathered into pinned memory by two threads, three batches ahead, while it computes;
     - a processor gathers each batch when it is asked for, and reads ahead only from large sets (`STREAM_FROM`).
 
     Raises:
@@ -70,21 +75,22 @@ class Loader:
         yield from self._sources[target](order[start : start + self.batch_size] for start in starts)
 
 
-Positions = NDArray[np.int64]
-Source = Callable[[Iterable[Positions]], Iterator[Batch]]
-"""From the positions of each batch to the batches, in the same order."""
-
-
 def choose_source(data: ImageSet, device: torch.device) -> Source:
     """How images reach the device: see `Loader`."""
     needed = len(data) * data.pixels[:1].nbytes
-    if device.type == "cuda" and needed <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and needed <= RESIDENT_SHARE * _free_memory(device):
         return Resident(data, device)
     if device.type == "cuda":
         return lambda chunks: (batch.to(device) for batch in ahead(lambda chunk: _pinned(data.batch(chunk)), chunks))
     if needed >= STREAM_FROM:
         return lambda chunks: (batch.to(device) for batch in ahead(data.batch, chunks))
     return lambda chunks: (data.batch(chunk).to(device) for chunk in chunks)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that nothing holds, what torch keeps for its next tensors included."""
+    spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + spare
 
 
 class Resident:

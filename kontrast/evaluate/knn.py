@@ -35,7 +35,8 @@ def knn_predict(
     """Votes of each query's nearest labelled features for their classes, each worth `exp(cosine / temperature)`.
 
     Args:
-        bank: `(n, d)` features; normalised here. A zero vector is as far from everything as a right angle.
+        bank: `(n, d)` features, on the device to search on; normalised here. A zero vector is as far from everything as
+            a right angle.
         bank_labels: `(n,)` integers, or `(n, num_classes)` in {0, 1, NaN}.
         queries: `(m, d)` features.
         num_classes: Columns of the answer, also where `bank_labels` miss some.

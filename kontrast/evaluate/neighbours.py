@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kontrast.distributed import native_bf16
+
 BLOCK = 2**26
 """Products held at a time: 128 MB of bf16, 256 MB of float32."""
 GROUP = 64
@@ -56,11 +58,7 @@ def _screening_pays(bank: Tensor, k: int) -> bool:
 
     GPUs are fast enough in float32, and may round to bf16 in the middle of a sum, which no bound here covers.
     """
-    return bank.device.type == "cpu" and len(bank) >= 2 * GROUP * CANDIDATES * k and _multiplies_bf16()
-
-
-def _multiplies_bf16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bank.device.type == "cpu" and len(bank) >= 2 * GROUP * CANDIDATES * k and bool(native_bf16())
 
 
 class _Search:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kontrast.augment.policies import Policy
@@ -71,7 +72,7 @@ Answers = list[NDArray[np.floating[Any]]]
 def _knn(subject: Subject, labelled: Positions, queries: Queries, seed: int) -> Answers:
     def answer(asked: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         return knn_predict(
-            subject.train_features[labelled],
+            torch.from_numpy(subject.train_features[labelled]).to(subject.encoder.mean.device),
             subject.labels(labelled),
             asked,
             num_classes=len(subject.train.classes),

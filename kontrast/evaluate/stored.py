@@ -1,6 +1,6 @@
 """Features kept on disk, by what they were made from, so that no command computes them twice.
 
-    <root>/features/<key>.npy       key: SHA-256 of the encoder's description and weights, and of the images
+    <root>/features/<key>.npy       key: SHA-256 of the encoder's code, description and weights, and of the images
 
 The folder is bounded; what was not read for the longest goes first. Deleting it, or a disk that is full or read-only,
 costs nothing but the time to compute again.
@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,8 @@ def stored_features(encoder: Encoder, data: ImageSet, *, cache: Path | None = No
 
 def _key(encoder: Encoder, data: ImageSet) -> str:
     device = encoder.mean.device
-    made_by = [VERSION, torch.__version__, device.type, str(encoder.mean.dtype), asdict(encoder.spec)]
-    digest = hashlib.sha256(json.dumps([*made_by, data.fingerprint, len(data)]).encode())
+    made_by = [VERSION, torch.__version__, version("timm"), device.type, str(encoder.mean.dtype), asdict(encoder.spec)]
+    digest = hashlib.sha256(json.dumps([*made_by, data.fingerprint, data.names]).encode())
     digest.update(np.ascontiguousarray(data.rows).data)
     for name, weight in encoder.net.state_dict().items():
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
@@ -67,9 +68,10 @@ def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     """The array, marked as just used; None where there is none, or not the whole of it."""
     try:
         found: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        os.utime(path)
     except (OSError, ValueError, EOFError):
         return None
+    with contextlib.suppress(OSError):  # a cache that others own may still be read
+        os.utime(path)
     return found if found.shape == shape and found.dtype == np.float32 else None
 
 

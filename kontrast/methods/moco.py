@@ -22,7 +22,7 @@ class MoCo(Method):
     """A student looks up its image among old keys of a slowly moving teacher (He et al., 2020, algorithm 1).
 
     The original shuffles images between devices so that batch statistics cannot betray the positive; on one device
-    there is nothing to shuffle with.
+    there is nothing to shuffle with. New keys join the queue in `after_step`, which a loop must call after each step.
     """
 
     queue: Tensor

@@ -22,7 +22,16 @@ from kontrast.train import checkpoint
 from kontrast.train.health import Health, OnCollapse
 from kontrast.train.log import MetricLog, ProgressLine, Row
 from kontrast.train.optim import OptimiserName, build, schedule, set_rate
-from kontrast.train.parallel import Compile, Precision, autocast, choose_device, choose_precision, compiled, eager
+from kontrast.train.parallel import (
+    PRECISIONS,
+    Compile,
+    Precision,
+    autocast,
+    choose_device,
+    choose_precision,
+    compiled,
+    eager,
+)
 
 log = logging.getLogger("kontrast")
 
@@ -152,9 +161,13 @@ class _Run:
         torch.manual_seed(config.seed)
         rate = config.lr * min(loader.batch_size, len(loader.data)) / 256
         self.optimiser = build(config.optimiser, method.parameter_groups(rate), config.weight_decay)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.scaler = self.new_scaler()
         sample = torch.linspace(0, len(loader.data) - 1, min(len(loader.data), 256)).long()
         self.health = Health(loader.data.batch(sample.numpy()).image.to(self.device), on_collapse=config.on_collapse)
+
+    def new_scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss in fp16, and does nothing in other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def epoch(self, epoch: int, line: ProgressLine) -> Row:
         """Train one epoch; returns its row of metrics."""
@@ -219,6 +232,7 @@ class _Run:
             "epoch": epoch,
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "precision": PRECISIONS[self.dtype],
             "scaler": self.scaler.state_dict(),
             "draws": torch.get_rng_state(),
             "device_draws": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -228,10 +242,15 @@ class _Run:
             save_encoder(self.method.encoder, self.out / "encoders", stem=f"epoch_{epoch:05d}")
 
     def restore(self) -> int:
-        """Go back to the newest checkpoint; returns the epochs done, 0 where there is none."""
+        """Go back to the newest checkpoint; returns the epochs done, 0 where there is none.
+
+        A run keeps the precision it began in, also where other hardware would have chosen another.
+        """
         state = checkpoint.load(self.out / "checkpoint") if self.out else None
         if state is None:
             return 0
+        self.dtype = choose_precision(state["precision"], self.device)
+        self.scaler = self.new_scaler()
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])

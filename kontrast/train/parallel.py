@@ -19,6 +19,11 @@ Precision = Literal["auto", "float32", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off"]
 log = logging.getLogger("kontrast")
 
+PRECISIONS: dict[torch.dtype, Precision] = {
+    torch.float32: "float32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+}
 COMPILE_FROM = 10_000
 """Steps from which `auto` compiles on a GPU. Compiling costs about a minute, once, and saves about a tenth of a step:
 of steps that take 60 ms and more, so many pay for it. An estimate from others' figures, to be replaced by our own."""
@@ -44,9 +49,9 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     best, why = _best(device)
     chosen = best if precision == "auto" else precision
     _say(logging.INFO, f"precision {chosen}: {why if precision == 'auto' else 'as asked'}; device {_described(device)}")
-    if chosen == "bf16" != best:
-        _say(logging.WARNING, f"bf16 is slower than {best} here, since {why}; --precision auto chooses {best}")
-    return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[chosen]
+    if chosen == "bf16" and best != "bf16":
+        _say(logging.WARNING, f"bf16 is probably slower than {best} here, since {why}; --precision auto chooses {best}")
+    return next(dtype for dtype, name in PRECISIONS.items() if name == chosen)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -85,7 +90,7 @@ def _best(device: torch.device) -> tuple[Literal["float32", "bf16", "fp16"], str
         return "fp16", "this GPU only emulates bf16"
     if device.type == "cpu" and (instructions := native_bf16()):
         return "bf16", f"this processor multiplies it natively ({instructions})"
-    return "float32", f"this {'processor' if device.type == 'cpu' else 'device'} only emulates bf16"
+    return "float32", f"this {'processor' if device.type == 'cpu' else 'device'} is not known to multiply bf16 itself"
 
 
 def _described(device: torch.device) -> str:

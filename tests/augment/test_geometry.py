@@ -227,11 +227,13 @@ def test_of_an_image_of_its_own_coordinates_the_view_is_the_grid():
     torch.testing.assert_close(warp.image(ramp).permute(0, 2, 3, 1)[inside], grid[inside], rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
-def test_a_mask_is_moved_like_its_image_to_the_nearest_pixel(dtype):
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int64, torch.bool])
+def test_a_mask_is_moved_like_its_image_to_the_nearest_pixel(dtype, padding):
     mask = (noise(8, 17, 17) > 0.5).to(dtype)
-    warp = Geometry(13, **EVERYTHING, elastic=0.02).draw(mask[:, None], seeded())
-    expected = F.grid_sample(mask[:, None].float(), warp.grid(), mode="nearest", align_corners=False)[:, 0]
+    warp = Geometry(13, **EVERYTHING, elastic=0.02, translation=0.7, padding=padding).draw(mask[:, None], seeded())
+    how = {"mode": "nearest", "padding_mode": padding, "align_corners": False}
+    expected = F.grid_sample(mask[:, None].float(), warp.grid(), **how)[:, 0]
     found = warp.mask(mask)
     assert found.dtype == dtype
     assert torch.equal(found.float(), expected)
@@ -295,6 +297,7 @@ def test_a_policy_knows_whether_its_views_may_shrink_an_image():
     assert not Geometry(64, area=(0.2, 1)).draw(image).antialias
     assert Geometry(32, area=(0.2, 1)).draw(image).antialias
     assert Geometry(64, scale=(0.5, 1)).draw(image).antialias
+    assert Geometry(64, shear=60).draw(image).antialias
 
 
 def test_a_resized_image_equals_pillow():

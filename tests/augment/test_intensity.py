@@ -183,6 +183,11 @@ def test_as_many_images_are_blurred_as_asked_each_by_its_own_sigma():
     assert blurred.max() / blurred.min() > 1.5
 
 
+def test_a_blur_without_a_kernel_is_refused():
+    with pytest.raises(ValueError, match="the radius is 0"):
+        Tone(sigma=torch.ones(2))
+
+
 def test_blur_is_differentiable_in_image_and_sigma():
     image = noise(2, 1, 5, 4, dtype=torch.float64).requires_grad_()
     sigma = torch.tensor([0.7, 1.6], dtype=torch.float64, requires_grad=True)
@@ -296,7 +301,8 @@ def test_each_field_has_an_identity_and_a_gradient(channels, field, identity, va
     image = noise(2, channels, 5, 5, low=0.3, high=0.6, dtype=torch.float64)
     if field == "gain":
         identity, value = [[1.0] * channels], [[1.1] * channels]
-    neutral = Tone(**{field: torch.tensor(identity, dtype=torch.float64).expand(2, *[-1] * (np.ndim(identity) - 1))})
+    same = torch.tensor(identity, dtype=torch.float64).expand(2, *[-1] * (np.ndim(identity) - 1))
+    neutral = Tone(**{field: same}, radius=2)
     torch.testing.assert_close(neutral.image(image, seeded()), image, rtol=0, atol=1e-9)
     start = torch.tensor(value, dtype=torch.float64).repeat(2, *[1] * (np.ndim(value) - 1)).requires_grad_()
 

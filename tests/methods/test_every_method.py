@@ -13,8 +13,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from kontrast.augment import policies
 from kontrast.batch import Batch
@@ -36,22 +34,6 @@ def pictures(n=16, seed=0):
     label = torch.randint(0, 3, (n,), generator=generator)
     label[0] = -1
     return Batch(image=image, label=label)
-
-
-class Allocations(TorchDispatchMode):
-    """The largest memory that one operation took, in bytes; views take none."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        made = operation(*args, **(kwargs or {}))
-        tensors = [[t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)] for tree in ((args, kwargs), made)]
-        given = {t.untyped_storage().data_ptr() for t in tensors[0]}
-        new = (t.untyped_storage() for t in tensors[1])
-        self.largest = max([self.largest, *(s.nbytes() for s in new if s.data_ptr() not in given)])
-        return made
 
 
 @torch.no_grad()
@@ -402,7 +384,7 @@ def test_keys_join_the_queue_of_moco_after_the_step_and_only_in_training():
     assert torch.equal(method.queue, held)
 
 
-def test_moco_has_the_gradient_of_a_cross_entropy_over_own_key_and_queue_without_a_copy_of_the_queue():
+def test_moco_has_the_gradient_of_a_cross_entropy_over_own_key_and_queue_without_a_copy_of_the_queue(allocations):
     """Also the second step's, when the first step's keys are in the queue."""
     method, batch = made("moco", queue_size=50_000), pictures(4)
     torch.manual_seed(0)
@@ -417,11 +399,11 @@ def test_moco_has_the_gradient_of_a_cross_entropy_over_own_key_and_queue_without
     )
     method.zero_grad()
     torch.manual_seed(1)
-    with Allocations() as made_anew:
+    with allocations:
         method(batch).loss.backward()
     for parameter, expected in zip(method.project[0].parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-3, atol=1e-5)
-    assert made_anew.largest < method.queue.nbytes
+    assert allocations.largest < method.queue.nbytes
 
 
 @pytest.mark.parametrize("name", ["byol", "moco"])

@@ -11,7 +11,7 @@ from torch import nn
 from kontrast.errors import InputError, TrainingStopped
 from kontrast.methods import METHODS
 from kontrast.methods.base import Method, Objective
-from kontrast.train import Fit, checkpoint, fit
+from kontrast.train import Fit, checkpoint, fit, parallel
 from kontrast.train.log import TIMING, read_rows
 from kontrast.train.optim import schedule
 
@@ -191,3 +191,12 @@ def test_settings_that_cannot_train_are_refused_before_anything_is_written(wrong
     with pytest.raises(InputError, match=value):
         fit(build_method("simclr"), loader, Fit(**wrong), out=tmp_path / "run", show=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_its_precision_where_other_hardware_would_choose_another(
+    build_method, loader, tmp_path, monkeypatch
+):
+    for epochs, instructions in ((1, "avx512_bf16"), (2, "")):
+        monkeypatch.setattr(parallel, "native_bf16", lambda instructions=instructions: instructions)
+        fit(build_method("simclr"), loader, Fit(epochs=epochs), out=tmp_path, resume=epochs == 2, show=False)
+        assert checkpoint.load(tmp_path / "checkpoint")["precision"] == "bf16"
