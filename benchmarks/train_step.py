@@ -19,6 +19,7 @@ have their turn, so that neither a queue filled meanwhile nor their load on the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -110,7 +111,8 @@ class Turns:
         self.pipe.recv()
 
     def end(self) -> None:
-        self.pipe.send(False)
+        with contextlib.suppress(BrokenPipeError):  # it failed, and has said why
+            self.pipe.send(False)
         self.process.join()
 
 
@@ -265,6 +267,7 @@ class Bench:
             batch_size=self.options.batch_size,
             sampler=RandomSampler(dataset, replacement=True, num_samples=10**9),
             num_workers=workers,
+            multiprocessing_context="fork",  # DataLoader's own default on Linux, which this process is no heir to
             pin_memory=self.device.type == "cuda",
             drop_last=True,
         )
