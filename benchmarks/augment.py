@@ -2,19 +2,21 @@
 
 SimCLR's augmentation (crop, flip, colour, grey; blur from 64 px on) of the same uint8 images, by Kontrast, kornia,
 torchvision on PIL images (what lightly and solo-learn do), torchvision on tensors and MONAI: those that are installed.
-One thread; interleaved A B A B in turns of a third of a second; medians.
+Each has a process of its own with one thread; turns of a third of a second are interleaved A B A B; medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from timing import installed, interleave, machine, table
+from timing import Turns, Work, installed, interleave, machine, table
 from torch import Tensor
 
 from kontrast import distributed
@@ -22,49 +24,49 @@ from kontrast.augment.policies import natural
 from kontrast.nn.import_timm import import_timm
 
 BATCH = {32: 512, 96: 128, 224: 32}
+Step = tuple[Callable[[], Any], int]
+"""What makes views, and how many."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(BATCH))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
 
-    distributed.start()
-    torch.set_num_threads(1)
-    import_timm()  # makes torchvision importable beside a CPU build of torch
+    names = [name for name, (package, _) in LIBRARIES.items() if installed(package)]
+    libraries = {name: Turns(library, name, options.sizes) for name in names}
     rows = []
-    for size in options.sizes:
-        for channels in (1, 3):
-            # Every view is made from an image of 8/7 of its side, as Kontrast stores them.
-            stored = torch.randint(0, 256, (BATCH[size], channels, size * 8 // 7, size * 8 // 7), dtype=torch.uint8)
-            rates = measure(stored, size, options.rounds)
-            ours = rates["Kontrast"]
+    try:
+        for size, channels in itertools.product(options.sizes, (1, 3)):
+            turns = {name: partial(turn, (size, channels)) for name, turn in libraries.items()}
+            seconds = interleave(turns, options.rounds)
+            rates = {name: libraries[name].note[size, channels] / value for name, value in seconds.items()}
             for name, rate in rates.items():
-                rows.append(
-                    [f"{size} px, {channels} channel{'s'[: channels - 1]}", name, f"{rate:,.0f}", f"{ours / rate:.1f}"]
-                )
+                views = f"{size} px, {channels} channel{'s' if channels > 1 else ''}"
+                rows.append([views, name, f"{rate:,.0f}", f"{rates['Kontrast'] / rate:.1f}"])
+    finally:
+        for turn in libraries.values():
+            turn.end()
     print(machine("torch", "torchvision", "kornia", "monai"))
     print(table(["views", "library", "views/s per core", "Kontrast is × faster"], rows))
 
 
-def measure(stored: Tensor, size: int, rounds: int) -> dict[str, float]:
-    """Views a second of each library."""
-    peers = {"kornia": kornia, "PIL / torchvision": torchvision_pil, "torchvision v2 on tensors": torchvision_tensors}
-    work = {"Kontrast": kontrast(stored, size)}
-    for name, build in {**peers, "MONAI": monai}.items():
-        package = {"kornia": "kornia", "MONAI": "monai"}.get(name, "torchvision")
-        if installed(package):
-            work[name] = build(stored[: len(stored) if package == "kornia" else 32], size)
-    turns = {name: lasting(*one) for name, one in work.items()}
-    seconds = interleave({name: turn for name, (turn, _) in turns.items()}, rounds)
-    return {name: count / seconds[name] for name, (_, count) in turns.items()}
+def library(name: str, sizes: list[int]) -> Work:
+    """One library in its own process, at every size. Only Kontrast begins as its commands do."""
+    if name == "Kontrast":
+        distributed.start()
+    torch.set_num_threads(1)
+    import_timm()  # makes torchvision importable beside a CPU build of torch
+    turns, counts = {}, {}
+    for size, channels in itertools.product(sizes, (1, 3)):
+        # Every view is made from an image of 8/7 of its side, as Kontrast stores them.
+        stored = torch.randint(0, 256, (BATCH[size], channels, size * 8 // 7, size * 8 // 7), dtype=torch.uint8)
+        turns[size, channels], counts[size, channels] = lasting(*LIBRARIES[name][1](stored, size))
+    return lambda which: turns[which](), counts, lambda: None
 
 
-Work = tuple[Callable[[], Any], int]
-
-
-def lasting(step: Callable[[], Any], count: int) -> Work:
+def lasting(step: Callable[[], Any], count: int) -> Step:
     """So many batches a turn that it lasts a third of a second or more: the first one finds cold caches."""
     step()
     started = time.perf_counter()
@@ -78,12 +80,12 @@ def lasting(step: Callable[[], Any], count: int) -> Work:
     return turn, repeats * count
 
 
-def kontrast(stored: Tensor, size: int) -> Work:
+def kontrast(stored: Tensor, size: int) -> Step:
     policy = natural(size)
     return lambda: policy(stored), len(stored)
 
 
-def kornia(stored: Tensor, size: int) -> Work:
+def kornia(stored: Tensor, size: int) -> Step:
     import kornia.augmentation as k
 
     colour = k.ColorJiggle(0.4, 0.4, 0.4, 0.1, p=0.8) if stored.shape[1] == 3 else None
@@ -114,7 +116,7 @@ def torchvision_steps(channels: int, size: int) -> list[Any]:
     ]
 
 
-def torchvision_pil(stored: Tensor, size: int) -> Work:
+def torchvision_pil(stored: Tensor, size: int) -> Step:
     from torchvision.transforms import v2
     from torchvision.transforms.functional import to_pil_image
 
@@ -125,14 +127,14 @@ def torchvision_pil(stored: Tensor, size: int) -> Work:
     return lambda: torch.stack([augment(image) for image in images]), len(stored)
 
 
-def torchvision_tensors(stored: Tensor, size: int) -> Work:
+def torchvision_tensors(stored: Tensor, size: int) -> Step:
     from torchvision.transforms import v2
 
     augment = v2.Compose([*torchvision_steps(stored.shape[1], size), v2.ToDtype(torch.float32, scale=True)])
     return lambda: torch.stack([augment(image) for image in stored]), len(stored)
 
 
-def monai(stored: Tensor, size: int) -> Work:
+def monai(stored: Tensor, size: int) -> Step:
     """MONAI has no crop of random area and aspect and no hue: its nearest steps, of which it does less."""
     from monai import transforms as m
 
@@ -157,6 +159,15 @@ def taps(size: int) -> tuple[int, int]:
     """Kernel of the blur, of the same reach as Kontrast's."""
     side = 2 * int(2.5 * sigmas(size)[1] + 1) + 1
     return side, side
+
+
+LIBRARIES = {
+    "Kontrast": ("kontrast", kontrast),
+    "kornia": ("kornia", kornia),
+    "PIL / torchvision": ("torchvision", torchvision_pil),
+    "torchvision v2 on tensors": ("torchvision", torchvision_tensors),
+    "MONAI": ("monai", monai),
+}
 
 
 if __name__ == "__main__":

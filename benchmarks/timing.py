@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -25,6 +28,40 @@ def interleave(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, flo
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+class Turns:
+    """Work in a process of its own, done once each call: what one library does to its process, no other one feels."""
+
+    def __init__(self, build: Callable[..., Work], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(build, arguments, other))
+        self.process.start()
+        self.note = self.pipe.recv()
+        """What the builder had to say."""
+
+    def __call__(self, which: Any = None) -> None:
+        self.pipe.send((True, which))
+        self.pipe.recv()
+
+    def end(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it failed, and has said why
+            self.pipe.send((False, None))
+        self.process.join()
+
+
+Work = tuple[Callable[[Any], Any], Any, Callable[[], None]]
+"""What to do at each turn, something to say before the first, and what to do at the end."""
+
+
+def _serve(build: Callable[..., Work], arguments: tuple[Any, ...], pipe: Connection) -> None:
+    turn, note, end = build(*arguments)
+    pipe.send(note)
+    while (asked := pipe.recv())[0]:
+        turn(asked[1])
+        pipe.send(None)
+    end()
 
 
 def installed(package: str) -> bool:

@@ -19,17 +19,15 @@ have their turn, so that neither a queue filled meanwhile nor their load on the 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
 from PIL import Image
-from timing import installed, interleave, machine, table
+from timing import Turns, Work, installed, interleave, machine, table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
@@ -68,7 +66,7 @@ def main() -> None:
 def speed(options: argparse.Namespace) -> None:
     auto = choose_precision("auto", choose_device())
     loops = [(name, dtype) for name, dtypes in wanted(options, auto).items() for dtype in dtypes]
-    processes = {loop: Turns(options, *loop) for loop in loops}
+    processes = {one: Turns(loop, options, *one) for one in loops}
     try:
         turns = {" ".join((name, NAMES[dtype])): turn for (name, dtype), turn in processes.items()}
         seconds = dict(zip(loops, interleave(turns, options.rounds).values(), strict=True))
@@ -96,28 +94,8 @@ def wanted(options: argparse.Namespace, auto: torch.dtype) -> dict[str, list[tor
     return {name: dtypes for name, dtypes in found.items() if name in words}
 
 
-class Turns:
-    """One loop in a process of its own, as its user would run it; each call is a turn of some steps."""
-
-    def __init__(self, options: argparse.Namespace, name: str, dtype: torch.dtype) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=work, args=(options, name, dtype, other))
-        self.process.start()
-        self.pipe.recv()
-
-    def __call__(self) -> None:
-        self.pipe.send(True)
-        self.pipe.recv()
-
-    def end(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it failed, and has said why
-            self.pipe.send(False)
-        self.process.join()
-
-
-def work(options: argparse.Namespace, name: str, dtype: torch.dtype, pipe: Connection) -> None:
-    """Turns of a loop, one for each word from the pipe. Only Kontrast's begin as its commands do."""
+def loop(options: argparse.Namespace, name: str, dtype: torch.dtype) -> Work:
+    """A loop in its own process. Only Kontrast's begin as its commands do."""
     if name in ("Kontrast", "encoder alone"):
         distributed.start()
     import_timm()  # makes torchvision importable beside a CPU build of torch
@@ -126,11 +104,7 @@ def work(options: argparse.Namespace, name: str, dtype: torch.dtype, pipe: Conne
         "Kontrast": bench.kontrast, "lightly": bench.lightly, "torchvision": bench.torchvision,
         "kornia": bench.kornia, "encoder alone": bench.encoder_alone,
     }[name], dtype)  # fmt: skip
-    pipe.send(True)
-    while pipe.recv():
-        turn()
-        pipe.send(True)
-    bench.end()
+    return lambda _: turn(), None, bench.end
 
 
 class Bench:
