@@ -1,8 +1,9 @@
 """How long does an evaluation take, and are its answers those of slower ways?
 
-(a) The few-label protocol: 1 % and 10 % of the labels of 60,000 images, five draws each, and all of them, of which there
-is one draw, with the choice of the penalty. (b) Exact k-NN of 10,000 queries against 60,000, interleaved with scikit-learn's brute force and lightly's.
-(c) The linear probe on all labels against 90 epochs of SGD, the usual recipe of linear evaluation.
+(a) The few-label protocol: 1 % and 10 % of the labels of 60,000 images, five draws each, and all of them, which is one
+draw; with the choice of the penalty. (b) Exact k-NN of 10,000 queries against 60,000, interleaved with scikit-learn's
+brute force and lightly's. (c) The linear probe on all labels against 90 epochs of SGD, the usual recipe of linear
+evaluation.
 
 Features are those of Fashion-MNIST through a ResNet-18 after one epoch of SimCLR on a third of it. Where the sample
 cannot be had, they are drawn from a mixture of Gaussians, and the output says so.
