@@ -37,7 +37,7 @@ from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
 from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder, load_encoder
-from kontrast.study import page, plan
+from kontrast.study import contents, page, plan
 from kontrast.study.findings import Truth, differences, recommendation, score_rows, verdicts
 from kontrast.study.plan import Answers, Arm, Budget, Draw, Positions
 from kontrast.train.fit import Fit
@@ -224,7 +224,7 @@ def _write_page(work: _Work, cells: dict[tuple[str, Budget], list[list[Answers]]
     rows = score_rows(cells, work.arms, work.budgets, truth, main)
     found = differences(cells, work.arms, work.budgets, truth, main)
     runs = _runs(options.out)
-    written = page.Page(
+    written = contents.Page(
         title=f"Kontrast study of {data_name(options.data)}",
         verdict=verdicts(rows, found),
         recommendation=recommendation(rows, main, len(work.validation)),

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from kontrast.evaluate import intervals
 from kontrast.evaluate.metrics import METRICS
-from kontrast.study.page import METRICS as METRIC_TITLES
-from kontrast.study.page import Difference, Row
+from kontrast.study.contents import METRICS as METRIC_TITLES
+from kontrast.study.contents import Difference, Row
 from kontrast.study.plan import Answers, Arm, Budget
 
 SCRATCH = "scratch"

@@ -6,19 +6,16 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kontrast.study import figures
+from kontrast.study.contents import METRICS, Curve, Difference, Page, Row, Score
 from kontrast.study.figures import Line, Style, shorten, visible
-
-METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro-F1", "auroc": "AUROC"}
-"""Names of metrics in the reader's words; any other is shown by its own name."""
 
 MEASURES = {
     "knn_accuracy": ("k-NN accuracy", "On the validation part: how well near images share a class. Higher is better."),
@@ -32,94 +29,6 @@ MEASURES = {
 
 MOST_SKIPPED = 50
 """How many skipped files are named; the rest are counted."""
-
-
-Curve: TypeAlias = Sequence[Mapping[str, float]]
-"""The rows of one run's `metrics.jsonl`."""
-
-
-class Score(Protocol):
-    """A number with a 95 % interval: what `kontrast.evaluate.intervals.Estimate` has."""
-
-    @property
-    def value(self) -> float:
-        """A share in 0..1; a difference of two in -1..1."""
-
-    @property
-    def low(self) -> float:
-        """Lower end."""
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
-
-    @property
-    def scope(self) -> str:
-        """What the interval covers: over seeds, draws and test images, or for one encoder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One arm at one number of labels."""
-
-    arm: str
-    """Its key: what runs are named by."""
-
-    title: str
-    kind: Literal["method", "baseline"]
-    fraction: float | None
-    num_labels: int
-    scores: Mapping[str, Score]
-    validation: float | None
-    """The main metric on the validation part of the labelled data: what the recommendation is chosen by."""
-
-    num_seeds: int
-    num_draws: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """An arm minus a baseline, on the same draws and the same test images."""
-
-    arm: str
-    title: str
-    baseline: str
-    num_labels: int
-    metric: str
-    estimate: Score
-    finding: str
-    """`helps`, `hurts` or `no difference shown`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """All that the page says."""
-
-    title: str
-    verdict: tuple[str, ...]
-    """Sentences, the headline first."""
-
-    recommendation: str
-    metric: str
-    """The main one: shown first, and drawn."""
-
-    facts: Mapping[str, str]
-    """What the data are."""
-
-    rows: tuple[Row, ...]
-    differences: tuple[Difference, ...]
-    curves: Mapping[str, Curve]
-    """By name of the run. It belongs to the arm whose key, or else the first part of it, the name holds as a word:
-    `simclr-seed-0` to the arm `simclr`, or to `simclr-linear` and `simclr-finetune` together."""
-
-    health: tuple[str, ...]
-    notes: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...]
-    """Files that were not read, each with the reason."""
-
-    settings: str
-    versions: Mapping[str, str]
-    command: str
 
 
 class Figure(NamedTuple):

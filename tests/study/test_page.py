@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kontrast.study import page as pages
-from kontrast.study.page import Difference, Page, Row, render, write
+from kontrast.study.contents import Difference, Page, Row
+from kontrast.study.page import render, write
 
 IMAGE = "<img src=x onerror=\"document.title='owned'\">.png"
 HOSTILE = [
