@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -215,10 +216,11 @@ def kept(out: Path, *, can_resume: bool) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all; numbers that are not finite, which JSON does not know, become null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, default=_plain) + "\n", encoding="utf-8")
+    text = json.dumps(_strict(content), indent=2, default=str, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
 
 
@@ -229,6 +231,17 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return vars(value)
     return str(value)
+
+
+def _strict(value: Any) -> Any:
+    """Dataclasses and mappings as objects, sequences as arrays, what is not finite as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _strict(vars(value))
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _limited(data: ImageSet, limit: int) -> ImageSet:

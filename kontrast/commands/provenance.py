@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from kontrast.data import ImageSet
+from kontrast.distributed import allowed_cores
 
 PACKAGES = ("kontrast", "torch", "timm", "numpy", "scikit-learn")
 
@@ -18,6 +20,12 @@ def versions() -> dict[str, str]:
     """Versions of Python, of the packages that shape results, and the kind of machine."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "device": device}
+
+
+def hardware() -> str:
+    """The processor, how many of its cores, and the GPU if there is one."""
+    device = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{_processor()}, {allowed_cores()} cores, {platform.system()}{device}"
 
 
 def provenance(data: ImageSet) -> dict[str, Any]:
@@ -37,3 +45,13 @@ def _annotations_fingerprint(data: ImageSet) -> str:
     for array in (data.rows, data.labels, data.groups):
         digest.update(b"none" if array is None else array.tobytes())
     return digest.hexdigest()
+
+
+def _processor() -> str:
+    """Its name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

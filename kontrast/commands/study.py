@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
-import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,22 +25,19 @@ from kontrast.commands.assemble import (
     open_data,
     require_labels,
     split,
-    write_json,
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.pretrain import Pretrain, pretrain_on
-from kontrast.commands.provenance import provenance, versions
-from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, protocol_settings
+from kontrast.commands.provenance import provenance
+from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
+from kontrast.commands.study_page import check_repeat, compare_repeat, write_page
 from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
 from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder, load_encoder
-from kontrast.study import contents, page, plan
-from kontrast.study.findings import Truth, differences, recommendation, score_rows, verdicts
+from kontrast.study import plan
 from kontrast.study.plan import Answers, Arm, Budget, Draw, Positions
 from kontrast.train.fit import Fit
-from kontrast.train.health import sentence
-from kontrast.train.log import Row, read_rows
 from kontrast.train.parallel import choose_device
 
 log = logging.getLogger("kontrast")
@@ -66,6 +61,8 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     """Images a step of pre-training."""
     evaluate_every: int = 0
     """Epochs between k-NN and linear scores in the training curves, on a validation part; 0 for never."""
+    repeats: Path | None = None
+    """Folder of a study whose data and figures this one must have; `--from` sets it, with that study's settings."""
 
 
 def run(options: Study) -> Path:
@@ -75,10 +72,13 @@ def run(options: Study) -> Path:
     data = open_data(options)
     require_labels(data, "a study")
     parts = split(data)
-    work = _Work(options, parts)
+    work = Work(options, parts)
     build_encoder(options, parts.train, work.size, seed=options.seed)  # refuses a wrong name before the folder is taken
     claim_folder(options.out, _settings(options), resume=True, can_resume=False)
-    check_same_data(options.out, provenance(data))
+    found = provenance(data)
+    if options.repeats is not None:
+        check_repeat(options.repeats, found)
+    check_same_data(options.out, found)
     cells = {
         (arm.key, budget): [
             [work.answers(arm, seed, drawn) for drawn in work.draws(budget, seed)] for seed in work.seeds
@@ -86,7 +86,9 @@ def run(options: Study) -> Path:
         for arm in work.arms
         for budget in work.budgets
     }
-    written = _write_page(work, cells)
+    written = write_page(work, cells)
+    if options.repeats is not None:
+        compare_repeat(options.repeats, options.out)
     log.info("the page is %s", written)
     return written
 
@@ -108,7 +110,7 @@ def _check(options: Study) -> None:
         raise InputError(f"a study compares pre-training methods; --methods is empty, choose from {', '.join(METHODS)}")
 
 
-class _Work:
+class Work:
     """The study's arms and draws, and the encoders they need; what is on disk already is not made again."""
 
     def __init__(self, options: Study, parts: Parts) -> None:
@@ -165,9 +167,9 @@ class _Work:
     def _ask(
         self, arm: Arm, seed: int, drawn: Draw, seen: Positions, queries: list[Positions | None]
     ) -> list[np.ndarray[Any, Any]]:
-        return list(PROTOCOLS[arm.protocol](self._subject(arm, seed, seen), seen, queries, drawn.seed))
+        return list(PROTOCOLS[arm.protocol](self.subject(arm, seed, seen), seen, queries, drawn.seed))
 
-    def _subject(self, arm: Arm, seed: int, seen: Positions) -> Subject:
+    def subject(self, arm: Arm, seed: int, seen: Positions) -> Subject:
         """The arm's encoder before the data; only the last one is held in memory."""
         key = f"{arm.start} {seed}" if arm.method is None else self._run(arm.method, seed, seen)
         if key not in self.subjects:
@@ -210,96 +212,10 @@ def _training(options: Study) -> Fit:
 
 
 def _settings(options: Study) -> dict[str, Any]:
-    flat = {key: value for key, value in vars(options).items() if key not in ("out", "configs")}
+    flat = {key: value for key, value in vars(options).items() if key not in ("out", "configs", "repeats")}
     flat["data"] = data_name(options.data)
     configs = {name: vars(options.configs.get(name) or METHODS[name].Config()) for name in options.methods}
     return {**flat, "configs": configs}
-
-
-def _write_page(work: _Work, cells: dict[tuple[str, Budget], list[list[Answers]]]) -> Path:
-    options, main = work.options, main_metric(work.options, work.train)
-    assert work.test.labels is not None
-    assert work.train.labels is not None
-    truth = Truth(test=work.test.labels, test_groups=work.test.groups, validation=work.train.labels[work.validation])
-    rows = score_rows(cells, work.arms, work.budgets, truth, main)
-    found = differences(cells, work.arms, work.budgets, truth, main)
-    runs = _runs(options.out)
-    written = contents.Page(
-        title=f"Kontrast study of {data_name(options.data)}",
-        verdict=verdicts(rows, found),
-        recommendation=recommendation(rows, main, len(work.validation)),
-        metric=main,
-        facts=_facts(work),
-        rows=tuple(rows),
-        differences=tuple(found),
-        curves=runs,
-        health=_health(runs),
-        notes=_notes(work),
-        skipped=work.train.skipped,
-        settings=(options.out / "config.yaml").read_text(encoding="utf-8"),
-        versions=versions(),
-        command=_command(options),
-    )
-    write_json(options.out / "study.json", {"rows": rows, "differences": found, **provenance(work.train)})
-    path = options.out / "report.html"
-    page.write(written, path)
-    return path
-
-
-def _command(options: Study) -> str:
-    """What was typed; after a Python call, what would do the same."""
-    if Path(sys.argv[0]).name == "kontrast" or sys.argv[0].endswith("kontrast/__main__.py"):
-        return shlex.join(["kontrast", *sys.argv[1:]])
-    return shlex.join(["kontrast", "study", "--recipe", str(options.out / "config.yaml"), "--out", "study/"])
-
-
-def _facts(work: _Work) -> dict[str, str]:
-    train, test = work.train, work.test
-    facts = {
-        "Training images": f"{len(train):,}, of which {len(work.labelled):,} labelled",
-        "Validation part": f"{len(work.validation):,} of the labelled training images",
-        "Test images": f"{len(test):,}, never seen in pre-training",
-        "Image": f"{train.size} × {train.size} px, {train.channels} channel{'s'[: train.channels - 1]}, "
-        f"{train.pixels.dtype.name}; the encoder sees {work.size} × {work.size} px",
-        "Classes": ", ".join(train.classes),
-        "Fingerprint": train.fingerprint,
-    }
-    if train.groups is not None and test.groups is not None:
-        counts = f"{len(np.unique(train.groups)):,} in training, {len(np.unique(test.groups)):,} in test, none in both"
-        facts["Groups"] = counts
-    return facts
-
-
-def _notes(work: _Work) -> tuple[str, ...]:
-    options = work.options
-    tuning = work.settings.finetuning
-    notes = [
-        f"Every training runs to its last epoch: {options.epochs} epochs of pre-training, {tuning.steps} steps on "
-        "labels. No epoch and no setting was chosen by a test score.",
-        "From scratch has the same encoder, augmentation, optimiser and learning rate as the methods, and learns from "
-        "the same labels.",
-        "Curves of accuracy along the training use all labels of the training part; they inform and decide nothing.",
-        "A label budget that leaves the validation part out is drawn outside it; one that does not is judged there by "
-        "a second model trained without it.",
-    ]
-    if options.seeds == 1:
-        notes.insert(0, "One pre-training seed: all intervals are for this one encoder.")
-    return tuple(notes)
-
-
-def _runs(out: Path) -> dict[str, list[Row]]:
-    found = sorted((out / "runs").glob("*/*/metrics.jsonl"))
-    return {f"{file.parent.parent.name} {file.parent.name}": read_rows(file) for file in found}
-
-
-def _health(runs: dict[str, list[Row]]) -> tuple[str, ...]:
-    sentences = []
-    for name, rows in runs.items():
-        last = rows[-1]
-        sentences.append(
-            f"{name}: {sentence(last)} (spread {last['spread']:.2f}, effective rank {last['effective_rank']:.0f})."
-        )
-    return tuple(sentences)
 
 
 study = keyword_call(Study, run)

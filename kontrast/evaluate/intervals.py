@@ -27,6 +27,7 @@ the arms apart (Agresti & Min, 2005), so that two arms that agree everywhere are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -57,6 +58,9 @@ class Estimate:
     """Test images."""
     num_groups: int | None = None
     """Groups among them, if whole groups were resampled."""
+    of_runs: float
+    """Share of the variance, 0..1, that more seeds, or with one seed more draws, would lessen; the rest is that of the
+    test images. 0 where there is one run only."""
     scope: str
     """What the interval generalises over."""
 
@@ -98,9 +102,9 @@ def estimate(
     layout = _Layout(labels, predictions, groups, METRICS[_known(metric)])
     scores = layout.scores(predictions)
     resampled = layout.resample([predictions], num_resamples, seed)[0]
-    half = _half_width(scores, resampled, layout, confidence, least=0.5)
+    half, of_runs = _half_width(scores, resampled, layout, confidence, least=0.5)
     value = float(scores.mean())
-    return layout.estimate(value, *_turned_around(value, half, layout.effective_items))
+    return layout.estimate(value, *_turned_around(value, half, layout.effective_items), of_runs)
 
 
 def difference(
@@ -137,12 +141,65 @@ def difference(
         raise ValueError(
             f"arms are compared cell by cell, so both have one shape; got {np.shape(ours)} and {np.shape(theirs)}"
         )
-    layout = _Layout(labels, ours, groups, METRICS[_known(metric)])
-    scores = layout.scores(ours) - layout.scores(theirs)
-    of_ours, of_theirs = layout.resample([ours, theirs], num_resamples, seed)
-    half = _half_width(scores, of_ours - of_theirs, layout, confidence, least=1.0)
-    value = float(scores.mean())
-    return layout.estimate(value, max(value - half, -1.0), min(value + half, 1.0))
+    both = Replicates(labels, [ours, theirs], metric, groups=groups, num_resamples=num_resamples, seed=seed)
+    return both.contrast([1.0, -1.0], confidence=confidence)
+
+
+class Replicates:
+    """Scores of several arms on the same images, and on the same resamples of them, for any contrast between arms."""
+
+    def __init__(
+        self,
+        labels: Array,
+        arms: Sequence[Array],
+        metric: str,
+        *,
+        groups: Array | None = None,
+        num_resamples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        """Score every cell of every arm, as it is and resampled.
+
+        Args:
+            labels: As in `estimate`.
+            arms: Each `(seeds, draws, n, classes)`. They share the seeds; an arm with a single draw, as all labels
+                have, meets every draw of the others.
+            metric: A name in `METRICS`.
+            groups: `(n,)`.
+            num_resamples: Of the images.
+            seed: Of the resamples.
+
+        Raises:
+            ValueError: As `estimate`, and where seeds, or draws other than one, differ in number.
+        """
+        layouts = [_Layout(labels, arm, groups, METRICS[_known(metric)]) for arm in arms]
+        self.layout = max(layouts, key=lambda layout: layout.num_draws)
+        shape = (self.layout.num_seeds, self.layout.num_draws)
+        for layout in layouts:
+            if layout.num_seeds != shape[0] or layout.num_draws not in (1, shape[1]):
+                raise ValueError(
+                    f"arms share seeds and draws, so all have {shape} of them, or one draw; "
+                    f"got {(layout.num_seeds, layout.num_draws)}"
+                )
+        self.scores = [np.broadcast_to(self.layout.scores(arm), shape) for arm in arms]
+        resampled = self.layout.resample(list(arms), num_resamples, seed)
+        self.resampled = [np.broadcast_to(arm, (len(arm), *shape)) for arm in resampled]
+
+    def contrast(self, weights: Sequence[float], *, confidence: float = 0.95) -> Estimate:
+        """The weighted sum of the arms' scores, with its interval.
+
+        Args:
+            weights: One an arm; they sum to 0, so that what all arms share cancels.
+            confidence: In 0..1.
+
+        Returns:
+            Value and interval in -1..1.
+        """
+        scores = sum(weight * arm for weight, arm in zip(weights, self.scores, strict=True))
+        resampled = sum(weight * arm for weight, arm in zip(weights, self.resampled, strict=True))
+        value = float(np.mean(scores))
+        half, of_runs = _half_width(np.asarray(scores), np.asarray(resampled), self.layout, confidence, least=1.0)
+        return self.layout.estimate(value, max(value - half, -1.0), min(value + half, 1.0), of_runs)
 
 
 def verdict(difference: Estimate) -> Literal["helps", "hurts", "no difference shown"]:
@@ -198,10 +255,10 @@ class _Layout:
     def _weighted(self, predictions: Array, weights: Floats) -> Floats:
         cells = np.asarray(predictions, dtype=np.float64).reshape(-1, *np.shape(predictions)[2:])
         scores = np.stack([self.metric.weighted(self.labels, cell, weights) for cell in cells], axis=1)
-        return scores.reshape(-1, self.num_seeds, self.num_draws)
+        return scores.reshape(-1, *np.shape(predictions)[:2])
 
-    def estimate(self, value: float, low: float, high: float) -> Estimate:
-        """Those three numbers with what they are about."""
+    def estimate(self, value: float, low: float, high: float, of_runs: float) -> Estimate:
+        """Those numbers with what they are about."""
         return Estimate(
             value=value,
             low=low,
@@ -210,6 +267,7 @@ class _Layout:
             num_draws=self.num_draws,
             num_items=self.num_items,
             num_groups=self.num_units if self.grouped else None,
+            of_runs=of_runs,
             scope=self._scope(),
         )
 
@@ -259,8 +317,12 @@ def _evenly(counts: Array) -> float:
     return float(len(counts) ** 2 / (1 / counts).sum()) if len(counts) else 1.0
 
 
-def _half_width(scores: Floats, resampled: Floats, layout: _Layout, confidence: float, *, least: float) -> float:
+def _half_width(
+    scores: Floats, resampled: Floats, layout: _Layout, confidence: float, *, least: float
+) -> tuple[float, float]:
     """Half the width of the interval on the scale of the score, before the ends of the scale are minded.
+
+    Also the share of the variance that is that of the runs.
 
     Args:
         scores: `(seeds, draws)`.
@@ -277,13 +339,13 @@ def _half_width(scores: Floats, resampled: Floats, layout: _Layout, confidence: 
     alone = quantile * np.sqrt(images + floor)
     runs, shared = _runs(scores, resampled)
     if len(runs) < 2:
-        return float(alone)
+        return float(alone), 0.0
     of_runs = float(runs.var(ddof=1)) / len(runs)
     interaction = shared * small_sample / len(runs)
     of_images = max(images - interaction, 0.0) + floor
     total = of_runs + of_images
     mixed = (of_runs * _student(confidence, len(runs) - 1) + of_images * quantile) / total
-    return float(max(mixed * np.sqrt(total), alone))
+    return float(max(mixed * np.sqrt(total), alone)), of_runs / total
 
 
 def _runs(scores: Floats, resampled: Floats) -> tuple[Floats, float]:

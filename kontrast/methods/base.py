@@ -43,6 +43,9 @@ class Method(nn.Module, ABC):
 
     reads_labels: ClassVar[bool] = False
     """Whether labels shape the encoder; such a method takes `num_classes` and is trained anew for each label draw."""
+    passes: ClassVar[int] = 2
+    """How often one image goes forward through an encoder in one step, those of a teacher included: the cost that
+    methods can be compared by on any machine."""
     Config: ClassVar[type[Any]]
     """Frozen dataclass of the method's own settings."""
     encoder: Encoder

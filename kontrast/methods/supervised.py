@@ -21,6 +21,7 @@ class Supervised(Method):
     """
 
     reads_labels: ClassVar[bool] = True
+    passes: ClassVar[int] = 1
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -29,6 +29,10 @@ class Score(Protocol):
         """Upper end."""
 
     @property
+    def of_runs(self) -> float:
+        """Share of its variance that is that of seeds and draws, 0..1; the rest is that of the test images."""
+
+    @property
     def scope(self) -> str:
         """What the interval covers: over seeds, draws and test images, or for one encoder."""
 

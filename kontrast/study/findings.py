@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,15 @@ from numpy.typing import NDArray
 
 from kontrast.evaluate import intervals
 from kontrast.evaluate.metrics import METRICS
+from kontrast.evaluate.savings import equivalent_labels
 from kontrast.study.contents import METRICS as METRIC_TITLES
-from kontrast.study.contents import Difference, Row
+from kontrast.study.contents import Difference, Row, Saving, Score
 from kontrast.study.plan import Answers, Arm, Budget
 
 SCRATCH = "scratch"
 """The arm that pre-training has to beat."""
+HOPELESS = 25
+"""Times the evidence from which on a difference is not worth looking for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +45,7 @@ def score_rows(cells: Cells, arms: tuple[Arm, ...], budgets: tuple[Budget, ...],
     for budget in budgets:
         for arm in arms:
             answers = cells[arm.key, budget]
-            stacked = _stack(answers)
+            stacked = stack(answers)
             scores = {
                 name: intervals.estimate(truth.test, stacked, name, groups=truth.test_groups)
                 for name in sorted(METRICS, key=lambda name: name != main)
@@ -64,27 +69,48 @@ def score_rows(cells: Cells, arms: tuple[Arm, ...], budgets: tuple[Budget, ...],
 def differences(
     cells: Cells, arms: tuple[Arm, ...], budgets: tuple[Budget, ...], truth: Truth, main: str
 ) -> list[Difference]:
-    """Every other arm minus the one from scratch, on the same labels and test images."""
+    """Every other arm minus the one from scratch, then each method minus each other method and minus given weights."""
     scratch = next(arm for arm in arms if arm.key == SCRATCH)
+    taught = [arm for arm in arms if arm.start != "fresh"]
+    pairs = [(arm, scratch) for arm in arms if arm is not scratch]
+    pairs += [(ours, theirs) for ours, theirs in combinations(taught, 2) if ours.kind == "method"]
+    return [_difference(cells, pair, budget, truth, main) for budget in budgets for pair in pairs]
+
+
+def _difference(cells: Cells, pair: tuple[Arm, Arm], budget: Budget, truth: Truth, main: str) -> Difference:
+    ours, theirs = pair
+    answers = cells[ours.key, budget]
+    gain = intervals.difference(
+        truth.test, stack(answers), stack(cells[theirs.key, budget]), main, groups=truth.test_groups
+    )
+    finding: str = intervals.verdict(gain)
+    if theirs.key != SCRATCH:
+        finding = {"helps": "higher", "hurts": "lower"}.get(finding, finding)
+    return Difference(
+        arm=ours.key,
+        title=ours.title,
+        baseline=theirs.title,
+        num_labels=len(answers[0][0].labelled),
+        metric=main,
+        estimate=gain,
+        finding=finding,
+    )
+
+
+def savings(cells: Cells, arms: tuple[Arm, ...], budgets: tuple[Budget, ...], truth: Truth, main: str) -> list[Saving]:
+    """For every method at every budget, the labels that from scratch needs for its score; none with a single budget."""
+    budgets = tuple(sorted(budgets, key=lambda budget: _num_labels(cells, budget)))
+    counts = [_num_labels(cells, budget) for budget in budgets]
+    if len(counts) < 2:
+        return []
+    scratch = [stack(cells[SCRATCH, budget]) for budget in budgets]
     found = []
-    for budget in budgets:
-        theirs = _stack(cells[SCRATCH, budget])
-        for arm in arms:
-            if arm.key == SCRATCH:
-                continue
-            answers = cells[arm.key, budget]
-            gain = intervals.difference(truth.test, _stack(answers), theirs, main, groups=truth.test_groups)
-            found.append(
-                Difference(
-                    arm=arm.key,
-                    title=arm.title,
-                    baseline=scratch.title,
-                    num_labels=len(answers[0][0].labelled),
-                    metric=main,
-                    estimate=gain,
-                    finding=intervals.verdict(gain),
-                )
-            )
+    for budget, num_labels in zip(budgets, counts, strict=True):
+        for arm in (arm for arm in arms if arm.kind == "method"):
+            ours = stack(cells[arm.key, budget])
+            needed = equivalent_labels(truth.test, ours, scratch, counts, main, groups=truth.test_groups)
+            ends = {"fewest": counts[0], "most": counts[-1]}
+            found.append(Saving(arm=arm.key, title=arm.title, num_labels=num_labels, **vars(needed), **ends))
     return found
 
 
@@ -122,31 +148,110 @@ def recommendation(rows: list[Row], main: str, num_validation: int) -> str:
 
 
 def verdicts(rows: list[Row], found: list[Difference]) -> tuple[str, ...]:
-    """One sentence a budget, fewest labels first: the pre-training chosen on the validation part against from scratch.
+    """At most two sentences: the fewest labels, then all other numbers of labels.
 
-    The rule: it helps, or hurts, where the 95 % interval of the paired difference leaves out 0.
+    The pre-training chosen on the validation part is compared with learning from scratch. The rule: it helps, or hurts,
+    where the 95 % interval of the paired difference leaves out 0; otherwise no difference is shown.
     """
-    sentences = []
-    for num_labels in sorted({row.num_labels for row in rows}):
-        ours = chosen(rows, num_labels, kind="method")
-        scratch = next(row for row in rows if row.arm == SCRATCH and row.num_labels == num_labels)
-        gain = next(d for d in found if d.arm == ours.arm and d.num_labels == num_labels)
-        finding = {"helps": "pre-training helps", "hurts": "pre-training hurts"}.get(gain.finding, gain.finding)
-        points = gain.estimate
-        scope = ", for this one encoder" if ours.num_seeds == 1 else ""
+    first, *others = sorted({row.num_labels for row in rows})
+    ours, scratch, gain = _compared(rows, found, first)
+    scope = ", for this one encoder" if ours.num_seeds == 1 else ""
+    headline = (
+        f"With {first:,} labels, {ours.title}: {ours.scores[gain.metric]} {METRIC_TITLES[gain.metric].lower()} against "
+        f"{scratch.scores[gain.metric]} from scratch: {_word(gain)} ({_points(gain.estimate)}{scope})."
+    )
+    if not others:
+        return (headline,)
+    rest = (_compared(rows, found, num_labels) for num_labels in others)
+    listed = "; ".join(
+        f"with {gain.num_labels:,} ({row.title}), {_word(gain)} ({_points(gain.estimate)})" for row, _, gain in rest
+    )
+    return headline, f"More labels: {listed}."
+
+
+def outlook(rows: list[Row], found: list[Difference]) -> str:
+    """What would change the verdict at the fewest labels.
+
+    The rules, with d the difference and h half its interval:
+
+    - h beyond |d| (no difference shown): as variances shrink with the number of what they come from, (h / d)^2 times as
+      much of it would show a difference of this size; from 25 times on, none is said to be worth looking for. The
+      larger of the two parts of the variance, runs or test images, is the one named.
+    - helps or hurts with one seed: more seeds, since the interval is about this one encoder.
+    - With several numbers of labels: whether the difference shrinks, by the intervals at the fewest and the most.
+    """
+    counts = sorted({row.num_labels for row in rows})
+    ours, _, gain = _compared(rows, found, counts[0])
+    sentences = [_more_evidence(ours, gain)]
+    if ours.num_seeds == 1:
         sentences.append(
-            f"With {num_labels:,} labels, {ours.title}: {ours.scores[gain.metric]} "
-            f"{METRIC_TITLES[gain.metric].lower()} against {scratch.scores[gain.metric]} from scratch: {finding} "
-            f"({_signed(points.value)} points [{_signed(points.low)}, {_signed(points.high)}]{scope})."
+            "All this is about one encoder; --seeds 3 would tell whether it holds for the method."
         )
-    return tuple(sentences)
+    if len(counts) > 1:
+        sentences.append(_more_labels(gain, _compared(rows, found, counts[-1])[2]))
+    return " ".join(sentences)
+
+
+def _compared(rows: list[Row], found: list[Difference], num_labels: int) -> tuple[Row, Row, Difference]:
+    """The method chosen for a number of labels, the arm from scratch, and their difference."""
+    ours = chosen(rows, num_labels, kind="method")
+    scratch = next(row for row in rows if row.arm == SCRATCH and row.num_labels == num_labels)
+    gain = next(d for d in found if (d.arm, d.num_labels, d.baseline) == (ours.arm, num_labels, scratch.title))
+    return ours, scratch, gain
+
+
+def _more_evidence(ours: Row, gain: Difference) -> str:
+    estimate = gain.estimate
+    if not math.isfinite(estimate.value):
+        return "The data do not define this score, so nothing is compared."
+    if gain.finding != "no difference shown":
+        return "More runs or test images would narrow the interval; the sign of the difference is clear of chance."
+    half = (estimate.high - estimate.low) / 2
+    times = (half / estimate.value) ** 2 if estimate.value else math.inf
+    if times >= HOPELESS:
+        return (
+            f"A difference as small as {_signed(estimate.value)} points could not be told from chance with "
+            f"{HOPELESS} times the evidence; treat the two as equal here."
+        )
+    runs = "label draws (--draws)" if ours.num_seeds == 1 else "seeds (--seeds)"
+    source = runs if estimate.of_runs > 0.5 else "test images"
+    share = max(estimate.of_runs, 1 - estimate.of_runs)
+    return (
+        f"If the difference of {_signed(estimate.value)} points is real, about {math.ceil(times)} times as many "
+        f"{source} would show it: {100 * share:.0f} % of its uncertainty comes from them."
+    )
+
+
+def _more_labels(fewest: Difference, most: Difference) -> str:
+    few, many = fewest.estimate, most.estimate
+    change = (
+        f"from {_signed(few.value)} points with {fewest.num_labels:,} labels to {_signed(many.value)} with "
+        f"{most.num_labels:,}"
+    )
+    if many.high < few.low:
+        return f"With more labels the difference shrinks, {change}."
+    if many.low > few.high:
+        return f"With more labels the difference grows, {change}."
+    return f"That more labels change the difference ({change}) is not shown: the intervals overlap."
+
+
+def _word(gain: Difference) -> str:
+    return {"helps": "pre-training helps", "hurts": "pre-training hurts"}.get(gain.finding, gain.finding)
+
+
+def _points(gain: Score) -> str:
+    return f"{_signed(gain.value)} points [{_signed(gain.low)}, {_signed(gain.high)}]"
+
+
+def _num_labels(cells: Cells, budget: Budget) -> int:
+    return len(cells[SCRATCH, budget][0][0].labelled)
 
 
 def _signed(share: float) -> str:
     return f"{100 * share:+z.1f}".replace("-", "−")
 
 
-def _stack(answers: list[list[Answers]]) -> NDArray[np.float64]:
+def stack(answers: list[list[Answers]]) -> NDArray[np.float64]:
     """`(seeds, draws, n, classes)`."""
     return np.stack([np.stack([cell.test for cell in draws]) for draws in answers]).astype(np.float64)
 

@@ -187,7 +187,8 @@ class _Run:
         assert before is not None, "a loader has at least one batch"
         self.watch(before, totals)
         means = {name: total / steps for name, total in totals.items()}
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, **means, "lr": self.optimiser.param_groups[0]["lr"]}
+        done = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "passes": (epoch + 1) * images * self.method.passes}
+        row = {**done, **means, "lr": self.optimiser.param_groups[0]["lr"]}
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": images / seconds, "data_wait": waited / seconds}
         return {**row, **self.look(epoch + 1), **timing}

@@ -274,7 +274,7 @@ def test_an_estimate_says_what_it_generalises_over(seeds, draws, groups, scope):
 
 
 def an_estimate(value, low, high):
-    return Estimate(value=value, low=low, high=high, num_seeds=1, num_draws=1, num_items=9, scope="")
+    return Estimate(value=value, low=low, high=high, num_seeds=1, num_draws=1, num_items=9, of_runs=0.0, scope="")
 
 
 def test_an_estimate_reads_as_percent_without_a_negative_zero():

@@ -20,7 +20,7 @@ from kontrast.data import Loader
 from kontrast.evaluate.features import features
 from kontrast.evaluate.knn import knn_predict
 from kontrast.methods import METHODS
-from kontrast.nn.encoders import encoder
+from kontrast.nn.encoders import Encoder, encoder
 from kontrast.train.fit import Fit, fit
 from kontrast.train.optim import OptimiserName, build, schedule, set_rate
 
@@ -128,6 +128,17 @@ def test_the_objective_is_one_finite_number_with_detached_metrics_and_the_spread
     assert loss.requires_grad
     assert 0 <= metrics["spread"] <= 1.5
     assert all(value.shape == () and not value.requires_grad for value in metrics.values())
+
+
+@EVERY
+def test_the_passes_declared_are_those_that_encoders_make_of_each_image(name):
+    method, seen = made(name), []
+    for module in method.modules():
+        if isinstance(module, Encoder):
+            module.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    batch = CASES[name].batch()
+    method(batch)
+    assert sum(seen) == method.passes * len(batch)
 
 
 @EVERY

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from kontrast.evaluate import intervals
-from kontrast.study.findings import Truth, chosen, differences, recommendation, score_rows, verdicts
+from kontrast.study.contents import Difference, Row
+from kontrast.study.findings import (
+    Truth,
+    chosen,
+    differences,
+    outlook,
+    recommendation,
+    savings,
+    score_rows,
+    verdicts,
+)
 from kontrast.study.plan import Answers, Budget, arms
 
 TEST = np.arange(200) % 2
@@ -25,7 +35,7 @@ def probabilities(labels, accuracy, seed):
     return np.eye(2, dtype=np.float32)[found] * 0.8 + 0.1
 
 
-def study(scores, *, budgets=(FEW,), seeds=2, num_draws=2, validation=True):
+def answers(scores, *, budgets=(FEW,), seeds=2, num_draws=2, validation=True):
     """Answers of every arm, from `{key: (test accuracy, validation accuracy)}`."""
     cells = {}
     for at, budget in enumerate(budgets):
@@ -41,6 +51,12 @@ def study(scores, *, budgets=(FEW,), seeds=2, num_draws=2, validation=True):
                 ]
                 for seed in range(seeds)
             ]
+    return cells
+
+
+def study(scores, *, budgets=(FEW,), validation=True, **how):
+    """Those answers, the rows and the differences."""
+    cells = answers(scores, budgets=budgets, validation=validation, **how)
     truth = TRUTH if validation else Truth(test=TEST, test_groups=None, validation=TEST[:0])
     rows = score_rows(cells, ARMS, budgets, truth, "accuracy")
     return cells, rows, differences(cells, ARMS, budgets, truth, "accuracy")
@@ -111,10 +127,88 @@ def test_the_verdict_says_whether_pre_training_helps_in_the_numbers_of_the_estim
     assert "−0.0" not in said
 
 
-def test_there_is_one_sentence_a_budget_fewest_labels_first():
+def test_the_verdict_has_a_headline_for_the_fewest_labels_and_one_sentence_for_all_others():
     _, rows, found = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)), budgets=(MANY, FEW))
-    assert [said.partition(",")[0] for said in verdicts(rows, found)] == ["With 20 labels", "With 180 labels"]
+    headline, others = verdicts(rows, found)
+    assert headline.startswith("With 20 labels, SimCLR, linear probe: 90.0 %")
+    assert others.startswith("More labels: with 180 (SimCLR, linear probe), pre-training helps (+30.0 points [")
     assert recommendation(rows, "accuracy", 50).startswith("Recommended with 20 labels")
+
+
+def test_where_a_difference_is_shown_only_more_seeds_are_asked_for_and_only_of_a_single_one():
+    several = outlook(*study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)))[1:])
+    assert (
+        several == "More runs or test images would narrow the interval; the sign of the difference is clear of chance."
+    )
+    single = outlook(*study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)), seeds=1)[1:])
+    assert single == f"{several} All this is about one encoder; --seeds 3 would tell whether it holds for the method."
+
+
+def gain(value, half, of_runs, *, num_labels=20, num_seeds=3):
+    """A method that is so much better than from scratch, and what both have as rows."""
+    estimate = intervals.Estimate(
+        value=value, low=value - half, high=value + half, num_seeds=num_seeds, num_draws=3, num_items=200,
+        of_runs=of_runs, scope="",
+    )  # fmt: skip
+    common = {"fraction": None, "num_labels": num_labels, "scores": {}, "num_seeds": num_seeds, "num_draws": 3}
+    rows = [
+        Row(arm=arm, title=title, kind=kind, validation=0.5, **common)
+        for arm, title, kind in (("simclr", "SimCLR", "method"), ("scratch", "From scratch", "baseline"))
+    ]
+    word = intervals.verdict(estimate)
+    found = Difference(
+        arm="simclr", title="SimCLR", baseline="From scratch", num_labels=num_labels, metric="accuracy",
+        estimate=estimate, finding=word,
+    )  # fmt: skip
+    return rows, [found]
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "of_runs", "num_seeds", "expected"),
+    [
+        (0.02, 0.04, 0.8, 3, "about 4 times as many seeds (--seeds) would show it: 80 %"),
+        (0.02, 0.04, 0.8, 1, "about 4 times as many label draws (--draws) would show it: 80 %"),
+        (-0.02, 0.05, 0.3, 3, "about 7 times as many test images would show it: 70 %"),
+        (0.01, 0.05, 0.3, 3, "could not be told from chance with 25 times the evidence"),
+        (0.0, 0.05, 0.3, 3, "could not be told from chance with 25 times the evidence"),
+        (np.nan, np.nan, 0.0, 3, "nothing is compared"),
+    ],
+)
+def test_what_would_show_a_difference_follows_from_its_size_and_from_what_varies_most(
+    value, half, of_runs, num_seeds, expected
+):
+    assert expected in outlook(*gain(value, half, of_runs, num_seeds=num_seeds))
+
+
+@pytest.mark.parametrize(
+    ("many", "expected"),
+    [
+        (0.01, "With more labels the difference shrinks, from +10.0 points with 20 labels to +1.0 with 180."),
+        (0.30, "With more labels the difference grows, from +10.0 points with 20 labels to +30.0 with 180."),
+        (0.09, "is not shown: the intervals overlap."),
+    ],
+)
+def test_more_labels_change_the_difference_only_where_the_intervals_do_not_overlap(many, expected):
+    few, lots = gain(0.10, 0.02, 0.5), gain(many, 0.02, 0.5, num_labels=180)
+    assert outlook(few[0] + lots[0], few[1] + lots[1]).endswith(expected)
+
+
+def test_from_scratch_needs_for_our_score_what_its_own_curve_says():
+    wanted = {FEW: scores((0.8, 0.9), (0.5, 0.5), (0.6, 0.7)), MANY: scores((0.9, 0.9), (0.5, 0.5), (1.0, 0.7))}
+    cells = answers(wanted[FEW], seeds=1, num_draws=1) | answers(wanted[MANY], budgets=(MANY,), seeds=1, num_draws=1)
+    simclr, byol, *_ = savings(cells, ARMS, (MANY, FEW), TRUTH, "accuracy")
+    assert (simclr.arm, simclr.num_labels, simclr.fewest, simclr.most) == ("simclr-linear", 20, 20, 180)
+    assert simclr.value == pytest.approx(60)  # 80 % is half of the way from 60 to 100 %, 60 of that from 20 to 180
+    assert simclr.low < simclr.value < simclr.high
+    assert (byol.arm, byol.value) == ("byol-linear", 0)
+    assert {(one.arm, one.num_labels) for one in savings(cells, ARMS, (FEW, MANY), TRUTH, "accuracy")} == {
+        (arm, count) for arm in ("simclr-linear", "byol-linear") for count in (20, 180)
+    }
+
+
+def test_with_one_number_of_labels_nothing_is_said_about_savings():
+    cells, _, _ = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)))
+    assert savings(cells, ARMS, (FEW,), TRUTH, "accuracy") == []
 
 
 def test_every_arm_has_a_row_with_all_metrics_and_the_main_one_first():
@@ -125,12 +219,31 @@ def test_every_arm_has_a_row_with_all_metrics_and_the_main_one_first():
     assert {(row.num_labels, row.num_seeds, row.num_draws) for row in rows} == {(20, 2, 2)}
 
 
-def test_differences_are_of_every_other_arm_to_the_one_from_scratch():
-    _, _, found = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)))
-    assert [one.arm for one in found] == ["simclr-linear", "byol-linear", "untrained-linear"]
-    assert {one.baseline for one in found} == {"From scratch"}
-    assert [one.finding for one in found] == ["helps", "hurts", "hurts"]
-    assert found[0].estimate.value == pytest.approx(0.3, abs=1e-6)
+def test_differences_are_of_every_other_arm_to_the_one_from_scratch_and_between_methods():
+    cells, _, found = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)))
+    pairs = [(one.arm, one.baseline, one.finding) for one in found]
+    assert pairs == [
+        ("simclr-linear", "From scratch", "helps"),
+        ("byol-linear", "From scratch", "hurts"),
+        ("untrained-linear", "From scratch", "hurts"),
+        ("simclr-linear", "BYOL, linear probe", "higher"),
+    ]
+    assert [one.estimate.value for one in found] == pytest.approx([0.3, -0.1, -0.1, 0.4], abs=1e-6)
+    own, other = (
+        np.stack([[c.test for c in row] for row in cells[arm, FEW]]) for arm in ("simclr-linear", "byol-linear")
+    )
+    assert found[-1].estimate == intervals.difference(TEST, own.astype(float), other.astype(float), "accuracy")
+
+
+def test_methods_are_compared_with_given_weights_and_given_weights_with_each_other_never():
+    given = arms(("simclr",), ("linear",), "weights.safetensors")
+    wanted = {arm.key: (0.8, 0.8) for arm in given}
+    cells = answers(wanted)
+    pairs = [(one.arm, one.baseline) for one in differences(cells, given, (FEW,), TRUTH, "accuracy")]
+    titles = {arm.key: arm.title for arm in given}
+    assert ("simclr-linear", titles["given-linear"]) in pairs
+    assert ("simclr-linear", titles["given-finetune"]) in pairs
+    assert ("given-finetune", titles["given-linear"]) not in pairs
 
 
 def test_groups_of_test_images_widen_the_interval():

@@ -1,0 +1,270 @@
+"""From a finished study to its `study.json`, `truth.npz` and `report.html`; and whether a repeat found the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kontrast.commands.assemble import data_name, write_json
+from kontrast.commands.provenance import hardware, provenance, versions
+from kontrast.commands.scoring import main_metric
+from kontrast.data import ImageSet
+from kontrast.errors import InputError
+from kontrast.study import exhibits, findings, page
+from kontrast.study.closeup import closeup
+from kontrast.study.contents import Closeup, Page
+from kontrast.study.findings import SCRATCH, Truth, stack
+from kontrast.study.plan import Answers, Arm, Budget
+from kontrast.train.health import sentence
+from kontrast.train.log import Row, read_rows
+
+if TYPE_CHECKING:
+    from kontrast.commands.study import Study, Work
+
+log = logging.getLogger("kontrast")
+
+Cells = dict[tuple[str, Budget], list[list[Answers]]]
+STATISTICS_FROM = 1000
+"""Images whose values are looked at for the page."""
+
+
+def write_page(work: Work, cells: Cells) -> Path:
+    """Write all that a study found; returns the path of `report.html`."""
+    made = _page(work, cells)
+    out = work.options.out
+    told = ("title", "verdict", "recommendation", "outlook", "metric", "facts", "counts", "rows", "differences")
+    content = {name: getattr(made, name) for name in (*told, "savings", "health", "notes")}
+    content["closeup"] = made.closeup and _in_figures(made.closeup)
+    write_json(out / "study.json", {**content, "cost": made.cost, **provenance(work.train)})
+    write_truth(out, work)
+    path = out / "report.html"
+    page.write(made, path)
+    return path
+
+
+def write_truth(out: Path, work: Work) -> None:
+    """Write what the predictions in `cells/` are compared with, so that the folder can be read without the data."""
+    groups = np.zeros(0, dtype=np.int64) if work.test.groups is None else work.test.groups
+    partial = out / ".truth.npz.partial"
+    with partial.open("wb") as file:
+        np.savez(file, test=np.asarray(work.test.labels), groups=groups)
+    partial.replace(out / "truth.npz")
+
+
+def check_repeat(first: Path, found: Mapping[str, Any]) -> None:
+    """Make sure that a repeat has the images, labels and split of the study that it repeats.
+
+    Raises:
+        InputError: They differ, or the folder is not that of a finished study.
+    """
+    known = read_study(first)
+    differing = [key for key in ("fingerprint", "annotations") if known[key] != found[key]]
+    if differing:
+        what = {"fingerprint": "images", "annotations": "labels or split"}[differing[0]]
+        raise InputError(
+            f"a repeat has the data of its study; the {what} of {known['data']} have changed since {first} was made, "
+            "so restore them, or start a new study with --recipe"
+        )
+
+
+def compare_repeat(first: Path, second: Path) -> None:
+    """Say whether a repeat found the same figures."""
+    before, after = ([row["scores"] for row in read_study(folder)["rows"]] for folder in (first, second))
+    gaps = [
+        abs((old[name]["value"] or 0.0) - (new[name]["value"] or 0.0))
+        for old, new in zip(before, after, strict=True)
+        for name in old
+    ]
+    if max(gaps) == 0:
+        log.info("all %d scores are those of %s", len(gaps), first)
+        return
+    differing = sum(gap > 0 for gap in gaps)
+    log.warning(
+        "%d of %d scores differ from those of %s, by %.2f points at most, as other versions or processors round",
+        differing,
+        len(gaps),
+        first,
+        100 * max(gaps),
+    )
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """The `study.json` of a finished study.
+
+    Raises:
+        InputError: There is none.
+    """
+    file = folder / "study.json"
+    if not file.is_file():
+        raise InputError(f"a finished study holds study.json; {folder} does not, so run kontrast study first")
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _page(work: Work, cells: Cells) -> Page:
+    options, main = work.options, main_metric(work.options, work.train)
+    assert work.test.labels is not None
+    assert work.train.labels is not None
+    truth = Truth(test=work.test.labels, test_groups=work.test.groups, validation=work.train.labels[work.validation])
+    asked = (cells, work.arms, work.budgets, truth, main)
+    rows, found = findings.score_rows(*asked), findings.differences(*asked)
+    runs = _runs(options.out)
+    return Page(
+        title=f"Kontrast study of {data_name(options.data)}",
+        verdict=findings.verdicts(rows, found),
+        recommendation=findings.recommendation(rows, main, len(work.validation)),
+        outlook=findings.outlook(rows, found),
+        metric=main,
+        facts=_facts(work),
+        counts=exhibits.class_counts(work.train, work.test),
+        rows=tuple(rows),
+        differences=tuple(found),
+        savings=tuple(findings.savings(*asked)),
+        **_exhibits(work, cells, rows),
+        curves=runs,
+        health=_health(runs),
+        notes=_notes(work),
+        skipped=work.train.skipped,
+        settings=(options.out / "config.yaml").read_text(encoding="utf-8"),
+        versions=versions(),
+        cost=_cost(work, runs),
+        command=_command(options),
+        repeat=shlex.join(["kontrast", "study", "--from", f"{options.out}/"]),
+    )
+
+
+def _exhibits(work: Work, cells: Cells, rows: list[Any]) -> dict[str, Any]:
+    """The method that the verdict is about, looked at closely."""
+    fewest = min(row.num_labels for row in rows)
+    arm = next(arm for arm in work.arms if arm.key == findings.chosen(rows, fewest, kind="method").arm)
+    subject = work.subject(
+        arm, work.options.seed, work.draws(_fewest(work, cells, fewest), work.options.seed)[0].labelled
+    )
+    title = f"{arm.title.split(',')[0]}, seed {work.options.seed}"
+    return {
+        "closeup": _closeup(work, cells, arm, fewest),
+        "atlas": exhibits.atlas(work.test, subject.test_features, title=title),
+        "queries": exhibits.queries(work.train, work.test, subject.train_features, subject.test_features),
+        "gallery": exhibits.gallery(work.train, work.policy, name=work.options.policy, size=work.size),
+    }
+
+
+def _fewest(work: Work, cells: Cells, num_labels: int) -> Budget:
+    return next(budget for budget in work.budgets if len(cells[SCRATCH, budget][0][0].labelled) == num_labels)
+
+
+def _closeup(work: Work, cells: Cells, arm: Arm, num_labels: int) -> Closeup:
+    budget = _fewest(work, cells, num_labels)
+    scratch = next(arm for arm in work.arms if arm.key == SCRATCH)
+    ours, theirs = (stack(cells[one.key, budget]) for one in (arm, scratch))
+    return closeup(work.test, ours, theirs, titles=(arm.title, scratch.title), num_labels=num_labels)
+
+
+def _in_figures(found: Closeup) -> dict[str, Any]:
+    """A closeup without its pictures."""
+    hardest = [{key: value for key, value in vars(hard).items() if key != "picture"} for hard in found.hardest]
+    return {**vars(replace(found, hardest=())), "hardest": hardest}
+
+
+def _command(options: Study) -> str:
+    """What was typed; after a Python call, what would do the same."""
+    if Path(sys.argv[0]).name == "kontrast" or sys.argv[0].endswith("kontrast/__main__.py"):
+        return shlex.join(["kontrast", *sys.argv[1:]])
+    return shlex.join(["kontrast", "study", "--recipe", str(options.out / "config.yaml"), "--out", "study/"])
+
+
+def _facts(work: Work) -> dict[str, str]:
+    train, test = work.train, work.test
+    facts = {
+        "Training images": f"{len(train):,}, of which {len(work.labelled):,} labelled",
+        "Validation part": f"{len(work.validation):,} of the labelled training images",
+        "Test images": f"{len(test):,}, never seen in pre-training",
+        "Image": f"{train.size} × {train.size} px, {train.channels} channel{'s'[: train.channels - 1]}, "
+        f"{train.pixels.dtype.name}; the encoder sees {work.size} × {work.size} px",
+        "Values": _values(train),
+        "Classes": f"{len(train.classes):,}",
+        "Fingerprint": train.fingerprint,
+    }
+    if train.groups is not None and test.groups is not None:
+        counts = f"{len(np.unique(train.groups)):,} in training, {len(np.unique(test.groups)):,} in test, none in both"
+        facts["Groups"] = counts
+    return facts
+
+
+def _values(train: ImageSet) -> str:
+    chosen = np.linspace(0, len(train) - 1, min(len(train), STATISTICS_FROM)).round().astype(np.int64)
+    pixels = train.pixels[train.rows[chosen]]
+    mean, std = train.mean_std()
+    spread = ", ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, std, strict=True))
+    return (
+        f"{pixels.min():g} to {pixels.max():g} in {len(chosen):,} training images; mean ± deviation of each channel on "
+        f"the scale 0..1: {spread}"
+    )
+
+
+def _notes(work: Work) -> tuple[str, ...]:
+    options = work.options
+    tuning = work.settings.finetuning
+    notes = [
+        f"Every training runs to its last epoch: {options.epochs} epochs of pre-training, {tuning.steps} steps on "
+        "labels. No epoch and no setting was chosen by a test score.",
+        "From scratch has the same encoder, augmentation, optimiser and learning rate as the methods, and learns from "
+        "the same labels.",
+        "Curves of accuracy along the training use all labels of the training part; they inform and decide nothing.",
+        "A label budget that leaves the validation part out is drawn outside it; one that does not is judged there by "
+        "a second model trained without it.",
+    ]
+    if options.seeds == 1:
+        notes.insert(0, "One pre-training seed: all intervals are for this one encoder.")
+    return tuple(notes)
+
+
+def _runs(out: Path) -> dict[str, list[Row]]:
+    found = sorted((out / "runs").glob("*/*/metrics.jsonl"))
+    return {f"{file.parent.parent.name} {file.parent.name}": read_rows(file) for file in found}
+
+
+def _cost(work: Work, runs: dict[str, list[Row]]) -> dict[str, str]:
+    """Hardware, and what each kind of training took."""
+    cost = {"Hardware": hardware()}
+    for method in work.options.methods:
+        own = [rows for name, rows in runs.items() if name.split(" ")[0] == method]
+        passes, seconds = sum(rows[-1]["passes"] for rows in own), sum(row["seconds"] for rows in own for row in rows)
+        cost[f"Pre-training, {method}"] = f"{_runs_of(own)}, {passes:,.0f} encoder passes, {_duration(seconds)}"
+    tuning = work.settings.finetuning
+    cost["Each training from scratch or fine-tuning"] = (
+        f"{tuning.steps:,} steps of at most {tuning.batch_size} labelled images: at most "
+        f"{tuning.steps * tuning.batch_size:,} encoder passes"
+    )
+    cost["An encoder pass"] = (
+        "one image going forward through an encoder, a teacher's included; backward is not counted"
+    )
+    return cost
+
+
+def _runs_of(runs: Sequence[Any]) -> str:
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _health(runs: dict[str, list[Row]]) -> tuple[str, ...]:
+    sentences = []
+    for name, rows in runs.items():
+        last = rows[-1]
+        sentences.append(
+            f"{name}: {sentence(last)} (spread {last['spread']:.2f}, effective rank {last['effective_rank']:.0f})."
+        )
+    return tuple(sentences)
