@@ -71,13 +71,13 @@ def run(options: Study) -> Path:
     _check(options)
     data = open_data(options)
     require_labels(data, "a study")
+    found = provenance(data)
+    if options.repeats is not None:
+        check_repeat(options.repeats, found)
     parts = split(data)
     work = Work(options, parts)
     build_encoder(options, parts.train, work.size, seed=options.seed)  # refuses a wrong name before the folder is taken
     claim_folder(options.out, _settings(options), resume=True, can_resume=False)
-    found = provenance(data)
-    if options.repeats is not None:
-        check_repeat(options.repeats, found)
     check_same_data(options.out, found)
     cells = {
         (arm.key, budget): [

@@ -65,7 +65,8 @@ def check_repeat(first: Path, found: Mapping[str, Any]) -> None:
     Raises:
         InputError: They differ, or the folder is not that of a finished study.
     """
-    known = read_study(first)
+    read_study(first)  # refuses a folder that is none
+    known = json.loads((first / "run.json").read_text(encoding="utf-8"))
     differing = [key for key in ("fingerprint", "annotations") if known[key] != found[key]]
     if differing:
         what = {"fingerprint": "images", "annotations": "labels or split"}[differing[0]]

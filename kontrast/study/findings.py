@@ -158,13 +158,13 @@ def verdicts(rows: list[Row], found: list[Difference]) -> tuple[str, ...]:
     scope = ", for this one encoder" if ours.num_seeds == 1 else ""
     headline = (
         f"With {first:,} labels, {ours.title}: {ours.scores[gain.metric]} {METRIC_TITLES[gain.metric].lower()} against "
-        f"{scratch.scores[gain.metric]} from scratch: {_word(gain)} ({_points(gain.estimate)}{scope})."
+        f"{scratch.scores[gain.metric]} from scratch: {_word(gain)} ({points(gain.estimate)}{scope})."
     )
     if not others:
         return (headline,)
     rest = (_compared(rows, found, num_labels) for num_labels in others)
     listed = "; ".join(
-        f"with {gain.num_labels:,} ({row.title}), {_word(gain)} ({_points(gain.estimate)})" for row, _, gain in rest
+        f"with {gain.num_labels:,} ({row.title}), {_word(gain)} ({points(gain.estimate)})" for row, _, gain in rest
     )
     return headline, f"More labels: {listed}."
 
@@ -184,12 +184,20 @@ def outlook(rows: list[Row], found: list[Difference]) -> str:
     ours, _, gain = _compared(rows, found, counts[0])
     sentences = [_more_evidence(ours, gain)]
     if ours.num_seeds == 1:
-        sentences.append(
-            "All this is about one encoder; --seeds 3 would tell whether it holds for the method."
-        )
+        sentences.append("All this is about one encoder; --seeds 3 would tell whether it holds for the method.")
     if len(counts) > 1:
         sentences.append(_more_labels(gain, _compared(rows, found, counts[-1])[2]))
     return " ".join(sentences)
+
+
+def points(gain: Score) -> str:
+    """A difference in percentage points with its interval, as `+6.4 points [3.6, 9.2]`."""
+    return f"{_signed(gain.value)} points [{_signed(gain.low)}, {_signed(gain.high)}]"
+
+
+def stack(answers: list[list[Answers]]) -> NDArray[np.float64]:
+    """`(seeds, draws, n, classes)`."""
+    return np.stack([np.stack([cell.test for cell in draws]) for draws in answers]).astype(np.float64)
 
 
 def _compared(rows: list[Row], found: list[Difference], num_labels: int) -> tuple[Row, Row, Difference]:
@@ -239,21 +247,12 @@ def _word(gain: Difference) -> str:
     return {"helps": "pre-training helps", "hurts": "pre-training hurts"}.get(gain.finding, gain.finding)
 
 
-def _points(gain: Score) -> str:
-    return f"{_signed(gain.value)} points [{_signed(gain.low)}, {_signed(gain.high)}]"
-
-
 def _num_labels(cells: Cells, budget: Budget) -> int:
     return len(cells[SCRATCH, budget][0][0].labelled)
 
 
 def _signed(share: float) -> str:
     return f"{100 * share:+z.1f}".replace("-", "−")
-
-
-def stack(answers: list[list[Answers]]) -> NDArray[np.float64]:
-    """`(seeds, draws, n, classes)`."""
-    return np.stack([np.stack([cell.test for cell in draws]) for draws in answers]).astype(np.float64)
 
 
 def _validation_score(answers: list[list[Answers]], truth: Truth, main: str) -> float | None:

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import logging
+import re
 import shutil
 import signal
+from html import escape
 
 import numpy as np
 import pytest
@@ -259,3 +262,63 @@ def test_settings_of_methods_reach_their_runs(images, training, scoring, kontras
     assert "temperature: 0.77" in (out / "runs/simclr/seed-0/config.yaml").read_text()
     assert kontrast("study", "--recipe", out / "config.yaml", "--out", tmp_path / "again") == 0
     assert content(out) == content(tmp_path / "again")
+
+
+def test_a_study_from_its_folder_finds_the_same_scores_beside_it(done, kontrast, caplog, tmp_path):
+    first = tmp_path / "first"
+    shutil.copytree(done, first)
+    with caplog.at_level(logging.INFO, logger="kontrast"):
+        assert kontrast("study", "--from", f"{first}/") == 0
+    again = tmp_path / "first-repeated"
+    assert content(again) == content(first)
+    assert f"all 12 scores are those of {first}" in caplog.text
+
+
+def test_a_repeat_on_changed_labels_is_refused_and_takes_no_folder(
+    draw_folder, training, scoring, kontrast, refused, tmp_path
+):
+    images = draw_folder(tmp_path / "images", count=12)
+    out, other = tmp_path / "study", tmp_path / "other"
+    assert kontrast("study", images, *training, *FAST, *scoring, "--out", out) == 0
+    shutil.move(images / "light" / "00.png", images / "dark" / "99.png")
+    said = refused("study", "--from", out, "--out", other)
+    assert "have changed since" in said
+    assert not other.exists() or not any(other.iterdir())
+
+
+def test_a_repeat_of_a_folder_that_is_no_study_is_refused(refused, tmp_path):
+    assert "holds no config.yaml" in refused("study", "--from", tmp_path)
+
+
+def test_a_repeat_with_other_figures_says_how_many_and_how_far(done, kontrast, caplog, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(done, first)
+    found = json.loads((first / "study.json").read_text())
+    found["rows"][0]["scores"]["accuracy"]["value"] -= 0.25
+    (first / "study.json").write_text(json.dumps(found))
+    with caplog.at_level(logging.INFO, logger="kontrast"):
+        assert kontrast("study", "--from", first, "--out", second) == 0
+    assert f"1 of 12 scores differ from those of {first}, by 25.00 points at most" in caplog.text
+
+
+def test_the_figures_of_the_page_are_those_of_study_json(done):
+    html = (done / "report.html").read_text().replace("\u00a0", " ")
+    found = json.loads((done / "study.json").read_text())
+    text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
+    for row in found["rows"]:
+        for score in row["scores"].values():
+            shown = f"{100 * score['value']:.1f} % [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+            assert shown.replace("[-0.0", "[0.0") in text
+    for sentence in (*found["verdict"], found["recommendation"], found["outlook"], *found["health"]):
+        assert escape(sentence, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in html
+    assert found["closeup"]["title"] == "SimCLR, linear probe"
+    assert [row["name"] for row in found["closeup"]["classes"]["rows"]] == ["dark", "light"]
+    for count in found["counts"]:
+        assert re.search(rf"{count['name']}\D+{count['labelled']}\D+{count['test']}", text)
+
+
+def test_study_json_is_strict_json(done):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    json.loads((done / "study.json").read_text(), parse_constant=refuse)
