@@ -23,6 +23,7 @@ _HOME = {
     "SimCLR": "kontrast.methods",
     "SimSiam": "kontrast.methods",
     "Supervised": "kontrast.methods",
+    "compare": "kontrast.commands.compare",
     "embed": "kontrast.commands.embed",
     "encoder": "kontrast.nn.encoders",
     "export": "kontrast.commands.export",
@@ -31,6 +32,7 @@ _HOME = {
     "fit": "kontrast.train",
     "linear_probe": "kontrast.evaluate.linear",
     "load": "kontrast.commands.load",
+    "predict": "kontrast.commands.predict",
     "pretrain": "kontrast.commands.pretrain",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "Supervised",
+    "compare",
     "embed",
     "encoder",
     "evaluate",
@@ -53,6 +56,7 @@ __all__ = [
     "fit",
     "linear_probe",
     "load",
+    "predict",
     "pretrain",
     "study",
 ]

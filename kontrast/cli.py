@@ -34,6 +34,11 @@ VERBS = {
         "Does pre-training help on these images? Trains, compares, writes report.html.",
         "kontrast study images/ --labels labels.csv --out study/",
     ),
+    "compare": Verb(
+        "compare", "Compare", "run", ("studies...",),
+        "Put several studies on one page.",
+        "kontrast compare study-a/ study-b/ --out compare.html",
+    ),
     "pretrain": Verb(
         "pretrain", "Pretrain", "run", ("method", "data"),
         "Learn an encoder from images without labels.",
@@ -49,6 +54,11 @@ VERBS = {
         "Train a classifier from an encoder and all labels.",
         "kontrast finetune classification runs/a --labels labels.csv --out runs/classifier",
     ),
+    "predict": Verb(
+        "predict", "Predict", "run", ("run", "data"),
+        "Classify images, with calibrated probabilities, or abstain.",
+        "kontrast predict runs/classifier images/ --out predictions.csv --abstain-below 0.8",
+    ),
     "embed": Verb(
         "embed", "Embed", "run", ("run", "data"),
         "Write the representations of images to .parquet, .csv or .npz.",
@@ -56,8 +66,8 @@ VERBS = {
     ),
     "export": Verb(
         "export", "Export", "run", ("run",),
-        "Write weights that plain timm loads.",
-        "kontrast export runs/a --out encoder.safetensors",
+        "Write weights for plain timm or as ONNX, with a model card.",
+        "kontrast export runs/classifier --out classifier.onnx",
     ),
     "data list": Verb("data", "List", "run_list", (), "List the sample data sets.", "kontrast data list"),
     "data get": Verb(
@@ -111,7 +121,8 @@ def _parse(words: list[str]) -> tuple[Callable[[Any], object], Any]:
     verb = VERBS[name]
     rest = words[len(name.split()) :]
     given, rest = _leading_words(verb, rest)
-    rest = _with_recipe([*(part for option, value in given.items() for part in (f"--{option}", value)), *rest])
+    rest = [*(part for option, values in given.items() for part in (f"--{option}", *values)), *rest]
+    rest = _with_recipe(_with_study(rest) if name == "study" else rest)
     module = import_module(f"kontrast.commands.{verb.module}")
     kind = getattr(module, verb.options)
     if name == "pretrain":
@@ -135,12 +146,14 @@ def _tyro(kind: type[Any], program: str, verb: Verb, arguments: list[str]) -> An
     return tyro.cli(kind, prog=program, description=description, args=arguments)
 
 
-def _leading_words(verb: Verb, words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Options given by position, and what is left; they end at the first flag."""
-    given: dict[str, str] = {}
+def _leading_words(verb: Verb, words: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Options given by position, and what is left; they end at the first flag. One with dots takes several words."""
+    given: dict[str, list[str]] = {}
     for option in verb.words:
-        if words and not words[0].startswith("-"):
-            given[option] = words.pop(0)
+        while words and not words[0].startswith("-"):
+            given.setdefault(option.removesuffix("..."), []).append(words.pop(0))
+            if not option.endswith("..."):
+                break
     if words and not words[0].startswith("-"):
         raise InputError(
             f"everything after {' '.join(verb.words).upper() or 'the command'} is a flag; got {words[0]!r}"
@@ -148,13 +161,31 @@ def _leading_words(verb: Verb, words: list[str]) -> tuple[dict[str, str], list[s
     return given, words
 
 
+def _with_study(words: list[str]) -> list[str]:
+    """For `--from STUDY`: its settings as a recipe, its figures to compare with, and a folder beside it to write."""
+    first = _flag(words, "--from")
+    if first is None:
+        return words
+    words = _without(words, "--from")
+    settings = Path(first) / "config.yaml"
+    if not settings.is_file():
+        raise InputError(f"--from names the folder of a study; {first or 'nothing'} holds no config.yaml")
+    out = [] if _flag(words, "--out") is not None else ["--out", f"{Path(first)}-repeated"]
+    return [*words, "--recipe", str(settings), "--repeats", first, *out]
+
+
+def _without(words: list[str], flag: str) -> list[str]:
+    """What was typed, less a flag and its value."""
+    at = next(i for i, word in enumerate(words) if word.partition("=")[0] == flag)
+    return words[:at] + words[at + (1 if "=" in words[at] else 2) :]
+
+
 def _with_recipe(words: list[str]) -> list[str]:
     """Flags from the file of `--recipe`, except those that were typed, then what was typed."""
     path = _flag(words, "--recipe")
     if path is None:
         return words
-    at = next(i for i, word in enumerate(words) if word.partition("=")[0] == "--recipe")
-    words = words[:at] + words[at + (1 if "=" in words[at] else 2) :]
+    words = _without(words, "--recipe")
     typed = {word.partition("=")[0] for word in words if word.startswith("--")}
     flags = _read_recipe(Path(path))
     return [part for flag, values in flags if flag not in typed for part in (flag, *values)] + words

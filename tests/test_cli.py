@@ -161,6 +161,7 @@ def test_every_command_has_help_with_its_example(verb, shown):
         (["study"], "kontrast.commands.study.Study"),
         (["evaluate"], "kontrast.commands.evaluate.Evaluate"),
         (["finetune"], "kontrast.commands.finetune.Finetune"),
+        (["predict"], "kontrast.commands.predict.Predict"),
         (["embed"], "kontrast.commands.embed.Embed"),
         (["export"], "kontrast.commands.export.Export"),
     ],

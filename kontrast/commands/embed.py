@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,8 @@ from numpy.typing import NDArray
 from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
+from kontrast.commands.files import check_out, whole_file, write_csv, write_parquet
 from kontrast.data import ImageSet
-from kontrast.errors import InputError
 from kontrast.evaluate.stored import stored_features
 from kontrast.nn.encoders import load_encoder
 from kontrast.train.parallel import choose_device
@@ -40,20 +38,12 @@ class Embed(DataOptions):
 def run(options: Embed) -> Path:
     """Embed images; returns the path of the file."""
     distributed.start()
-    if options.out.suffix not in _WRITERS:
-        raise InputError(f"--out must end in {', '.join(_WRITERS)}; got {options.out.name}")
-    if options.out.exists():
-        raise InputError(f"embeddings never overwrite; {options.out} is there already, so name another file")
+    check_out(options.out, _WRITERS, "embeddings")
     encoder = load_encoder(options.run).to(choose_device(options.device))
     data = open_data(options)
     found = stored_features(encoder, data)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_name(f".{options.out.name}.partial")
-    try:
+    with whole_file(options.out) as partial:
         _WRITERS[options.out.suffix](partial, data, found)
-        os.replace(partial, options.out)
-    finally:
-        partial.unlink(missing_ok=True)
     log.info("%d representations of width %d are in %s", *found.shape, options.out)
     return options.out
 
@@ -70,22 +60,14 @@ def _write_npz(path: Path, data: ImageSet, found: NDArray[np.float32]) -> None:
 
 
 def _write_csv(path: Path, data: ImageSet, found: NDArray[np.float32]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", *(f"e{i}" for i in range(found.shape[1]))])
-        rows = zip(data.names, _label_names(data), found, strict=True)
-        writer.writerows([name, label, *row.tolist()] for name, label, row in rows)
+    rows = zip(data.names, _label_names(data), found, strict=True)
+    header = ["path", "label", *(f"e{i}" for i in range(found.shape[1]))]
+    write_csv(path, header, ([name, label, *row.tolist()] for name, label, row in rows))
 
 
 def _write_parquet(path: Path, data: ImageSet, found: NDArray[np.float32]) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise InputError("Parquet needs pyarrow: pip install 'kontrast[tables]', or write .csv or .npz") from error
     columns: dict[str, Any] = {"path": list(data.names), "label": _label_names(data)}
-    columns |= {f"e{i}": column for i, column in enumerate(found.T)}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    write_parquet(path, columns | {f"e{i}": column for i, column in enumerate(found.T)}, otherwise=".csv or .npz")
 
 
 _WRITERS: dict[str, Callable[[Path, ImageSet, NDArray[np.float32]], None]] = {

@@ -39,6 +39,7 @@ def finetune(
     *,
     seed: int = 0,
     out: Path | None = None,
+    title: str = "fine-tuning",
     show: bool = False,
 ) -> Supervised:
     """Train a copy of the encoder and a new linear classifier on labelled images, under the given augmentation.
@@ -50,6 +51,7 @@ def finetune(
         config: How long and how.
         seed: Of the classifier's first weights, of the order and of the augmentation.
         out: Folder of the run, as in `train.fit`.
+        title: Shown before the progress line.
         show: Whether to show progress.
 
     Returns:
@@ -59,12 +61,17 @@ def finetune(
     method = Supervised(deepcopy(encoder), augment, num_classes=len(labelled.classes))
     loader = Loader(labelled, config.batch_size, seed=seed)
     training = replace(config.training, epochs=-(-config.steps // len(loader)), seed=seed)
-    fit(method, loader, training, out=out, title="fine-tuning", show=show)
+    fit(method, loader, training, out=out, title=title, show=show)
     return method
+
+
+def logits(method: Supervised, data: ImageSet) -> NDArray[np.float32]:
+    """What the classifier says of each image before any softmax or sigmoid: `(n, classes)` float32."""
+    return apply(nn.Sequential(method.encoder, method.classify), method.encoder, data)
 
 
 def predict(method: Supervised, data: ImageSet) -> NDArray[np.float64]:
     """Probabilities `(n, classes)`: softmax, or one sigmoid a class for multi-label data."""
-    logits = torch.from_numpy(apply(nn.Sequential(method.encoder, method.classify), method.encoder, data)).double()
-    found: NDArray[np.float64] = (logits.sigmoid() if data.is_multilabel else logits.softmax(dim=1)).numpy()
+    answers = torch.from_numpy(logits(method, data)).double()
+    found: NDArray[np.float64] = (answers.sigmoid() if data.is_multilabel else answers.softmax(dim=1)).numpy()
     return found

@@ -12,9 +12,12 @@ import torch
 from PIL import Image
 
 from kontrast.cli import main
+from kontrast.nn.classifier import ClassifierSpec, save_classifier
+from kontrast.nn.encoders import encoder, save_encoder
 
 TINY = ["--encoder", "test_efficientnet", "--stem", "standard", "--precision", "float32"]
 TRAINING = [*TINY, "--epochs", "2", "--batch-size", "16"]
+CLASSIFIER = ["--epochs", "6", "--batch-size", "16", "--lr", "0.3", "--precision", "float32"]
 SCORING = ["--seeds", "1", "--draws", "2", "--per-class", "2", "--finetune-steps", "2"]
 
 
@@ -60,6 +63,46 @@ def run(tmp_path_factory, images):
     out = tmp_path_factory.mktemp("runs") / "a"
     assert main(["pretrain", "simclr", str(images), *TRAINING, "--out", str(out)]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def noisy(tmp_path_factory):
+    """160 grey images of 16 px in two classes that cannot always be told apart."""
+    root, rng = tmp_path_factory.mktemp("noisy") / "set", np.random.default_rng(5)
+    for kind, name in enumerate(("dark", "light")):
+        (root / name).mkdir(parents=True)
+        for number in range(80):
+            pixels = rng.normal(100 + 25 * kind, 30) + rng.normal(0, 20, (16, 16))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory, noisy):
+    """A run on them and the classifier made from it, which errs now and then and has a temperature."""
+    root = tmp_path_factory.mktemp("classifiers")
+    assert main(["pretrain", "simclr", str(noisy), *TRAINING, "--out", str(root / "run")]) == 0
+    words = ["finetune", "classification", root / "run", *CLASSIFIER, "--out", root / "classifier"]
+    assert main([str(word) for word in words]) == 0
+    return root / "classifier"
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    """A folder like that of `finetune classification`, of any classes, made without training."""
+
+    def untrained(folder, *, classes, multilabel=False, temperature=1.5, name="test_resnet", size=16):
+        torch.manual_seed(3)
+        built = encoder(name, channels=1, size=size, stem="standard")
+        save_encoder(built, folder)
+        head = torch.nn.Linear(built.width, len(classes))
+        torch.nn.init.normal_(head.weight, std=0.3)
+        spec = ClassifierSpec(classes=classes, multilabel=multilabel, temperature=temperature, calibration="By hand.")
+        save_classifier(head, spec, folder)
+        (folder / "config.yaml").write_text("method: classification\ndata: somewhere\nsize: null\nchannels: null\n")
+        return folder
+
+    return untrained
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 """A classifier from a run."""
 
+import csv
 import json
+import math
+import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +14,11 @@ from sklearn.metrics import accuracy_score
 
 import kontrast as package
 from kontrast import data
-from kontrast.commands.assemble import split
+from kontrast.commands.assemble import build_policy, split
+from kontrast.commands.finetune import _halves
+from kontrast.evaluate.finetune import FineTuning
+from kontrast.evaluate.finetune import finetune as fine_tune
+from kontrast.train import Fit
 
 FAST = ["--epochs", "2", "--batch-size", "16", "--precision", "float32"]
 
@@ -58,3 +66,157 @@ def test_wrong_input_is_refused_and_takes_no_folder(run, tuned, refused, tmp_pat
     said = refused("finetune", "classification", run, *FAST, "--out", tuned)
     assert "so name another" in said
     assert "--resume" not in said
+
+
+def test_the_temperature_is_the_best_for_images_that_a_second_classifier_has_not_learned_from(classifier, noisy):
+    """Both are made again here: the part by class, and the classifier without it; the temperature by a grid."""
+    labelled = split(data.open(noisy)).train
+    rest, held = data.validation_part(labelled.labels)
+    config = FineTuning(steps=6 * (len(rest) // 16), batch_size=16, training=Fit(lr=0.3, precision="float32"))
+    again = fine_tune(
+        package.load(run=classifier.parent / "run"), labelled.take(rest), build_policy("natural", 16), config
+    )
+    with torch.no_grad():
+        logits = again.predict(labelled.take(held).batch(np.arange(len(held))).image).double().numpy()
+
+    def loss(temperature):
+        return -sum(
+            z[y] / temperature - math.log(sum(math.exp(value / temperature) for value in z))
+            for z, y in zip(logits, labelled.labels[held], strict=True)
+        )
+
+    grid = np.exp(np.linspace(math.log(0.05), math.log(20), 3000))
+    found = json.loads((classifier / "classifier.json").read_text())
+    assert found["temperature"] == pytest.approx(min(grid, key=loss), rel=0.003)
+    assert 0.05 < found["temperature"] < 20
+    assert found["calibration"].startswith(f"Temperature found on {len(held)} training images by a second classifier")
+
+
+def rows_of_the_test(classifier, noisy, tmp_path):
+    """What `predict` writes for the test images, and their labels."""
+    opened = data.open(noisy)
+    out = package.predict(run=classifier, data=str(noisy), out=tmp_path / "p.csv")
+    with out.open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    test = split(opened).test
+    return [(rows[name], opened.classes[label]) for name, label in zip(test.names, test.labels, strict=True)]
+
+
+def test_scores_calibration_error_and_coverage_are_those_of_what_predict_writes(classifier, noisy, tmp_path):
+    found = json.loads((classifier / "evaluations/test.json").read_text())
+    tested = rows_of_the_test(classifier, noisy, tmp_path)
+    right = [(float(row["confidence"]), row["prediction"] == label) for row, label in tested]
+    assert found["scores"]["accuracy"]["value"] == pytest.approx(np.mean([is_right for _, is_right in right]))
+    total = 0.0
+    for number in range(15):
+        inside = [pair for pair in right if number / 15 < pair[0] <= (number + 1) / 15]
+        if inside:
+            total += abs(sum(c for c, _ in inside) - sum(t for _, t in inside)) / len(right)
+    assert found["calibration"]["ece_after"] == pytest.approx(total, abs=1e-6)
+    assert found["calibration"]["ece_before"] != found["calibration"]["ece_after"]
+    for row in found["risk_coverage"]:
+        answered = [is_right for confidence, is_right in right if confidence >= row["abstain_below"]]
+        assert row["answered"] == pytest.approx(len(answered) / len(right))
+        if len(answered) > 1:
+            assert row["accuracy"]["value"] == pytest.approx(np.mean(answered))
+
+
+def test_where_labels_are_too_few_to_hold_some_out_the_temperature_is_one_and_it_is_said(tuned):
+    found = json.loads((tuned / "classifier.json").read_text())
+    assert found["temperature"] == 1
+    assert found["calibration"].startswith("Not calibrated: too few labels to hold out 20 images")
+    assert found["calibration"] in (tuned / "MODEL_CARD.md").read_text()
+    scored = json.loads((tuned / "evaluations/test.json").read_text())["calibration"]
+    assert scored["how"] == found["calibration"]
+    assert scored["ece_before"] == scored["ece_after"]
+
+
+def test_calibration_is_left_out_on_request(classifier, caplog, tmp_path):
+    out = package.finetune(
+        run=classifier.parent / "run",
+        task="classification",
+        epochs=1,
+        batch_size=64,
+        calibrate=False,
+        out=tmp_path / "c",
+    )
+    assert "not calibrated: switched off by --no-calibrate" in caplog.text
+    assert json.loads((out / "classifier.json").read_text())["temperature"] == 1
+
+
+def test_held_out_images_that_are_all_right_do_not_make_the_classifier_surer(run, draw_folder, tmp_path):
+    easy = draw_folder(tmp_path / "easy", count=65)
+    out = package.finetune(
+        run=run, task="classification", data=str(easy), epochs=12, batch_size=16, lr=0.5, out=tmp_path / "c"
+    )
+    found = json.loads((out / "classifier.json").read_text())
+    assert "images were classified rightly" in found["calibration"]
+    assert found["temperature"] == 1
+
+
+@pytest.fixture
+def known(noisy):
+    """160 images, every second of them of either class."""
+    opened = data.open(noisy)
+    return opened.take(np.arange(160).reshape(2, 80).T.ravel())
+
+
+def test_the_datas_own_validation_part_is_what_is_held_out(known):
+    parts = np.where(np.arange(160) < 30, "validation", "train")
+    rest, held = _halves(replace(known, parts=parts))
+    assert held.tolist() == list(range(30))
+    assert rest.tolist() == list(range(30, 160))
+
+
+def test_a_validation_part_that_is_small_or_cuts_a_group_or_leaves_a_class_out_is_not_used(known):
+    def halves(is_validation, **changed):
+        parts = np.where(is_validation, "validation", "train")
+        return _halves(replace(known, parts=parts, **changed))[1].tolist()
+
+    number = np.arange(160)
+    assert halves(number < 10) == _halves(known)[1].tolist()
+    assert halves(number >= 0) == _halves(known)[1].tolist()
+    assert halves(known.labels == 0) == _halves(known)[1].tolist()
+    groups = number // 4
+    assert halves(number < 30, groups=groups) == _halves(replace(known, groups=groups))[1].tolist()
+    assert halves(number < 32, groups=groups) == list(range(32))
+
+
+def test_no_group_is_on_both_sides_of_the_calibration(known):
+    groups = np.arange(160) // 5
+    rest, held = _halves(replace(known, groups=groups))
+    assert not set(groups[rest]) & set(groups[held])
+    assert len(held) >= 20
+    assert set(known.labels[rest]) == set(known.labels[held]) == {0, 1}
+
+
+def test_multilabel_and_grouped_data_are_trained_scored_and_predicted(run, known, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.stack([known.labels, rng.integers(0, 2, 160)], axis=1).astype(float)
+    labels[rng.random((160, 2)) < 0.1] = np.nan
+    several = replace(known.with_labels(labels, ("light", "odd")), groups=np.arange(160) // 2)
+    out = package.finetune(
+        run=run, task="classification", data=several, epochs=6, batch_size=16, lr=0.3, out=tmp_path / "c"
+    )
+    found = json.loads((out / "evaluations/test.json").read_text())
+    assert json.loads((out / "classifier.json").read_text())["multilabel"] is True
+    assert "Temperature found on" in found["calibration"]["how"]
+    assert found["scores"]["auroc"]["num_groups"] == len(set(split(several).test.groups))
+    assert found["risk_coverage"][0]["answered"] == 1
+    text = (out / "MODEL_CARD.md").read_text()
+    assert "any number of 2 classes: light, odd." in text
+    assert "drawn by class and whole groups" in text
+    with package.predict(run=out, data=several, out=tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-3:] == ["unanswered", "p:light", "p:odd"]
+    assert all(json.loads(row["prediction"]) in ([], ["light"], ["odd"], ["light", "odd"]) for row in rows)
+
+
+def test_after_ctrl_c_the_folder_is_no_classifier(run, noisy, interrupted, refused, tmp_path):
+    out = tmp_path / "c"
+    words = ["finetune", "classification", run, "--data", noisy, *FAST, "--epochs", 500, "--out", out]
+    code, said = interrupted(words, when=lambda: (out / "metrics.jsonl").exists(), send=signal.SIGINT)
+    assert code == 130
+    assert "can be deleted" in said or "nothing was finished yet" in said
+    assert not (out / "classifier.json").exists()
+    assert "so make one with kontrast finetune" in refused("predict", out, noisy, "--out", tmp_path / "p.csv")

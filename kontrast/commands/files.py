@@ -1,0 +1,67 @@
+"""Results that are one file: never overwritten, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kontrast.errors import InputError
+
+
+def check_out(out: Path, suffixes: Iterable[str], what: str) -> None:
+    """Refuse a file of another kind, or one that is there already; commands ask before they compute.
+
+    Raises:
+        InputError: Either.
+    """
+    if out.suffix not in suffixes:
+        raise InputError(f"--out must end in {', '.join(suffixes)}; got {out.name}")
+    if out.exists():
+        raise InputError(f"{what} never overwrite; {out} is there already, so name another file")
+
+
+@contextmanager
+def whole_file(out: Path) -> Iterator[Path]:
+    """A path beside `out` to write to: it becomes `out` if all goes well, and nothing is left of it if not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write UTF-8; names of files that are no UTF-8 keep their bytes."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_parquet(path: Path, columns: Mapping[str, Any], *, otherwise: str) -> None:
+    """Write columns by their names, text that is no UTF-8 with escapes in place of what is not.
+
+    Raises:
+        InputError: pyarrow is missing; `otherwise` says which format needs none.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise InputError(f"Parquet needs pyarrow: pip install 'kontrast[tables]', or write {otherwise}") from error
+    known = {_valid(name): _valid_column(column) for name, column in columns.items()}
+    pyarrow.parquet.write_table(pyarrow.table(known), path)
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _valid_column(column: Any) -> Any:
+    return [_valid(value) if isinstance(value, str) else value for value in column] if type(column) is list else column
