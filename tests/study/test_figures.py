@@ -9,13 +9,19 @@ from xml.etree import ElementTree
 import pytest
 
 from kontrast.study import figures
-from kontrast.study.figures import PALETTE, Line
+from kontrast.study.contents import Reliability
+from kontrast.study.figures import Line
+from kontrast.study.looks import styles
 
 
 def line(title="SimCLR", counts=(40, 400), values=(0.8, 0.9), kind="method", margin=0.02):
-    (style,) = figures.styles([kind])
+    (style,) = styles([kind])
     low, high = [v - margin for v in values], [v + margin for v in values]
     return Line(title=title, style=style, x=list(counts), y=list(values), low=low, high=high)
+
+
+def bins(title="SimCLR", confidence=(0.55, 0.95), accuracy=(0.5, 0.9), count=(100, 300)):
+    return Reliability(title=title, kind="method", confidence=confidence, accuracy=accuracy, count=count, ece=0.05)
 
 
 def draw_all(title):
@@ -26,43 +32,12 @@ def draw_all(title):
         figures.label_efficiency(lines, label=title, width=340, height=300),
         figures.forest(single, label=title, width=340),
         figures.curves(lines, label=title),
+        figures.reliability([bins(title)], styles(["method"]), label=title),
     ]
 
 
 def texts(svg):
     return [element.text for element in ElementTree.fromstring(svg.replace("xlink:href", "href")).iter("text")]
-
-
-def contrast(a, b):
-    def luminance(colour):
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    dark, light = sorted((luminance(a), luminance(b)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("mode", [0, 1])
-def test_every_colour_of_text_and_lines_contrasts_with_the_paper_by_4_5(mode):
-    shown = {name: colours[mode] for name, colours in PALETTE.items() if name not in ("paper", "rule")}
-    assert {name: c for name, c in shown.items() if contrast(c, PALETTE["paper"][mode]) < 4.5} == {}
-
-
-def test_no_two_of_twelve_methods_and_six_baselines_look_the_same():
-    for count, kind in ((12, "method"), (6, "baseline")):
-        styles = figures.styles([kind] * count)
-        assert len({(style.colour, style.marker, style.dashes) for style in styles}) == count
-
-
-def test_the_first_methods_differ_in_colour_and_marker_and_line_each():
-    styles = figures.styles(["method"] * 4 + ["baseline"] * 3)
-    for looks in (
-        [style.colour for style in styles],
-        [style.marker for style in styles[:4]],
-        [style.dashes for style in styles],
-    ):
-        assert len(set(looks)) == len(looks)
 
 
 @pytest.mark.parametrize(
@@ -161,13 +136,6 @@ def test_missing_equal_and_extreme_values_still_draw(values):
     figures.curves(lines, label="")
 
 
-def test_a_difference_bar_is_in_scale_with_its_limit_and_stays_inside():
-    bar = figures.difference(0.05, 0.0, 0.1, limit=0.1)
-    assert 'cx="73.00%"' in bar
-    assert 'x1="50.00%" x2="96.00%"' in bar
-    assert "nan" not in figures.difference(math.nan, math.nan, math.nan, limit=1.0)
-
-
 def test_the_label_of_a_figure_cannot_leave_its_attribute():
     class Names(HTMLParser):
         def handle_starttag(self, tag, attributes):
@@ -178,13 +146,32 @@ def test_the_label_of_a_figure_cannot_leave_its_attribute():
     assert "onload" not in seen
 
 
-def test_shortening_keeps_both_ends_and_the_length_asked_for():
-    assert figures.shorten("short", letters=10) == "short"
-    assert figures.shorten("a" * 4000 + ".png", letters=21) == "a" * 10 + "…" + "aaaaaa.png"
-    assert figures.shorten("two\nlines", letters=10) == "two lines"
+def test_three_numbers_of_labels_are_drawn_with_bands_and_two_with_bars():
+    few, many = (
+        figures.label_efficiency(
+            [line(counts=counts, values=(0.5, 0.6, 0.7)[: len(counts)])], label="", width=760, height=400
+        )
+        for counts in ((40, 400), (40, 400, 4000))
+    )
+    assert "fill-opacity: 0.09" in many
+    assert "fill-opacity: 0.09" not in few
 
 
-def test_control_characters_become_visible_and_letters_stay():
-    assert figures.visible("a\x00b\x1b\tc\n") == "a␀b␛\tc\n"
-    assert figures.visible("\u202egnp.exe\udcff") == "\ufffdgnp.exe\ufffd"
-    assert figures.visible("صورة Ω 深") == "صورة Ω 深"
+def test_panels_name_their_axis_and_write_large_numbers_short():
+    svg = figures.curves([line(counts=(0, 2_500_000))], label="", axis="images through an encoder")
+    assert "images through an encoder" in texts(svg)
+    assert {"1 M", "2 M"} <= set(texts(svg))
+
+
+def test_a_reliability_diagram_survives_an_empty_arm_and_one_without_numbers():
+    look = styles(["method", "baseline"])
+    empty = bins(confidence=(), accuracy=(), count=())
+    figures.reliability([empty, bins(confidence=(math.nan,), accuracy=(math.nan,), count=(0,))], look, label="")
+
+
+def test_the_bins_of_a_reliability_diagram_stand_where_their_numbers_say():
+    svg = figures.reliability([bins()], styles(["method"]), label="")
+    points = [tuple(map(float, p)) for p in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="[^"]*method', svg)]
+    width, height = 400 - 64 - 26, 430 - 140 - 12
+    expected = [(64 + 0.55 * width, 12 + 0.5 * height), (64 + 0.95 * width, 12 + 0.1 * height)]
+    assert points[:2] == [pytest.approx(point, abs=0.01) for point in expected]
