@@ -21,9 +21,8 @@ from kontrast.commands.study_page import read_study
 from kontrast.errors import InputError
 from kontrast.evaluate import intervals
 from kontrast.evaluate.intervals import Estimate
-from kontrast.study import page
-from kontrast.study.contents import METRICS, Difference, Page, Row
-from kontrast.study.findings import points
+from kontrast.study import page, wording
+from kontrast.study.contents import Difference, Page, Row
 from kontrast.study.plan import read_answers
 
 log = logging.getLogger("kontrast")
@@ -195,10 +194,11 @@ def _verdict(studies: list[Finished], differences: list[Difference]) -> tuple[st
         return ("These studies cannot be compared pair by pair; their scores stand side by side.", *own)
     shown = [one for one in differences if one.finding != "no difference shown"]
     named = "; ".join(
-        f"{one.title} is {one.finding} than {one.baseline} with {one.num_labels:,} labels ({points(one.estimate)})"
+        f"{one.title} is {one.finding} than {one.baseline} with {one.num_labels:,} labels "
+        f"({wording.gain(one.estimate)})"
         for one in shown[:3]
     )
-    metric = METRICS[differences[0].metric].lower()
+    metric = wording.metric(differences[0].metric).lower()
     headline = f"{len(shown)} of {len(differences)} paired differences of {metric} leave out 0"
     return (f"{headline}{': ' if named else ''}{named}{'; …' if len(shown) > 3 else ''}.", *own)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kontrast.data import ImageSet
 from kontrast.evaluate import calibration, intervals
-from kontrast.study.contents import ClassRow, ClassTable, Closeup, Confusion, Hard, Reliability, Score
+from kontrast.study.contents import ClassRow, ClassTable, Closeup, Column, Confusion, Hard, Reliability, Score
 from kontrast.study.pictures import picture
 
 Floats = NDArray[np.float64]
@@ -47,9 +47,10 @@ def closeup(test: ImageSet, ours: Floats, scratch: Floats, *, titles: tuple[str,
 def _class_table(test: ImageSet, ours: Floats, scratch: Floats, titles: tuple[str, str]) -> ClassTable:
     """Recall of both arms and their difference, and how well our arm ranks each class; multi-label data: ranks only."""
     rank = "AUROC" if test.is_multilabel else "AUROC against the rest"
-    columns = [f"{titles[0]}: {rank}", f"{titles[1]}: {rank}"]
+    columns = [Column(title=f"{title}: {rank}") for title in titles]
     if not test.is_multilabel:
-        columns = [f"{titles[0]}: recall", f"{titles[1]}: recall", "Difference of recalls", columns[0]]
+        recalls = [Column(title=f"{title}: recall") for title in titles]
+        columns = [*recalls, Column(title="Difference of recalls", is_difference=True), columns[0]]
     rows = []
     for code, name in enumerate(test.classes):
         own = _of_class(test, code)

@@ -108,11 +108,21 @@ class ClassRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table of classes."""
+
+    title: str
+    """Such as "SimCLR, linear probe: recall"."""
+
+    is_difference: bool = False
+    """Whether its numbers are differences of two shares, in -1..1, and not shares."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassTable:
     """Scores class by class."""
 
-    columns: tuple[str, ...]
-    """Such as "SimCLR, linear probe: recall", each to be the header of a column."""
+    columns: tuple[Column, ...]
 
     rows: tuple[ClassRow, ...]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from kontrast.evaluate import intervals
 from kontrast.evaluate.metrics import METRICS
 from kontrast.evaluate.savings import equivalent_labels
-from kontrast.study.contents import METRICS as METRIC_TITLES
-from kontrast.study.contents import Difference, Row, Saving, Score
+from kontrast.study import wording
+from kontrast.study.contents import Difference, Row, Saving
 from kontrast.study.plan import Answers, Arm, Budget
 
 SCRATCH = "scratch"
@@ -141,7 +141,7 @@ def recommendation(rows: list[Row], main: str, num_validation: int) -> str:
     )
     others = "; ".join(f"{row.title} {100 * (row.validation or 0.0):.1f} %" for row in compared)
     return (
-        f"Recommended with {fewest:,} labels: {best.title}. It was chosen by {METRIC_TITLES[main].lower()} on "
+        f"Recommended with {fewest:,} labels: {best.title}. It was chosen by {wording.metric(main).lower()} on "
         f"{num_validation:,} labelled validation images that none of the compared models had learned from "
         f"({100 * best.validation:.1f} %; {others}), not by the test score."
     )
@@ -157,14 +157,15 @@ def verdicts(rows: list[Row], found: list[Difference]) -> tuple[str, ...]:
     ours, scratch, gain = _compared(rows, found, first)
     scope = ", for this one encoder" if ours.num_seeds == 1 else ""
     headline = (
-        f"With {first:,} labels, {ours.title}: {ours.scores[gain.metric]} {METRIC_TITLES[gain.metric].lower()} against "
-        f"{scratch.scores[gain.metric]} from scratch: {_word(gain)} ({points(gain.estimate)}{scope})."
+        f"With {first:,} labels, {ours.title}: {ours.scores[gain.metric]} {wording.metric(gain.metric).lower()} "
+        f"against {scratch.scores[gain.metric]} from scratch: {_word(gain)} ({wording.gain(gain.estimate)}{scope})."
     )
     if not others:
         return (headline,)
     rest = (_compared(rows, found, num_labels) for num_labels in others)
     listed = "; ".join(
-        f"with {gain.num_labels:,} ({row.title}), {_word(gain)} ({points(gain.estimate)})" for row, _, gain in rest
+        f"with {gain.num_labels:,} ({row.title}), {_word(gain)} ({wording.gain(gain.estimate)})"
+        for row, _, gain in rest
     )
     return headline, f"More labels: {listed}."
 
@@ -190,11 +191,6 @@ def outlook(rows: list[Row], found: list[Difference]) -> str:
     return " ".join(sentences)
 
 
-def points(gain: Score) -> str:
-    """A difference in percentage points with its interval, as `+6.4 points [3.6, 9.2]`."""
-    return f"{_signed(gain.value)} points [{_signed(gain.low)}, {_signed(gain.high)}]"
-
-
 def stack(answers: list[list[Answers]]) -> NDArray[np.float64]:
     """`(seeds, draws, n, classes)`."""
     return np.stack([np.stack([cell.test for cell in draws]) for draws in answers]).astype(np.float64)
@@ -218,14 +214,14 @@ def _more_evidence(ours: Row, gain: Difference) -> str:
     times = (half / estimate.value) ** 2 if estimate.value else math.inf
     if times >= HOPELESS:
         return (
-            f"A difference as small as {_signed(estimate.value)} points could not be told from chance with "
+            f"A difference as small as {wording.points(estimate.value)} points could not be told from chance with "
             f"{HOPELESS} times the evidence; treat the two as equal here."
         )
     runs = "label draws (--draws)" if ours.num_seeds == 1 else "seeds (--seeds)"
     source = runs if estimate.of_runs > 0.5 else "test images"
     share = max(estimate.of_runs, 1 - estimate.of_runs)
     return (
-        f"If the difference of {_signed(estimate.value)} points is real, about {math.ceil(times)} times as many "
+        f"If the difference of {wording.points(estimate.value)} points is real, about {math.ceil(times)} times as many "
         f"{source} would show it: {100 * share:.0f} % of its uncertainty comes from them."
     )
 
@@ -233,8 +229,8 @@ def _more_evidence(ours: Row, gain: Difference) -> str:
 def _more_labels(fewest: Difference, most: Difference) -> str:
     few, many = fewest.estimate, most.estimate
     change = (
-        f"from {_signed(few.value)} points with {fewest.num_labels:,} labels to {_signed(many.value)} with "
-        f"{most.num_labels:,}"
+        f"from {wording.points(few.value)} points with {fewest.num_labels:,} labels to "
+        f"{wording.points(many.value)} with {most.num_labels:,}"
     )
     if many.high < few.low:
         return f"With more labels the difference shrinks, {change}."
@@ -249,10 +245,6 @@ def _word(gain: Difference) -> str:
 
 def _num_labels(cells: Cells, budget: Budget) -> int:
     return len(cells[SCRATCH, budget][0][0].labelled)
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+z.1f}".replace("-", "−")
 
 
 def _validation_score(answers: list[list[Answers]], truth: Truth, main: str) -> float | None:

@@ -30,6 +30,11 @@ def points(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
+def gain(difference: Score) -> str:
+    """Write a difference with its interval, as `+6.4 points [3.6, 9.2]`."""
+    return f"{points(difference.value)} points {interval(difference)}"
+
+
 def number(value: float, *, decimals: int = 2) -> str:
     """Write any number, with the sign that typography has."""
     return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "not defined"

@@ -20,6 +20,7 @@ from kontrast.study.contents import (
     ClassRow,
     ClassTable,
     Closeup,
+    Column,
     Confusion,
     Difference,
     Gallery,
@@ -148,7 +149,10 @@ def _closeup():
     return Closeup(
         title="SimCLR",
         num_labels=86,
-        classes=ClassTable(columns=("SimCLR: recall", "Difference of recalls"), rows=rows),
+        classes=ClassTable(
+            columns=(Column(title="SimCLR: recall"), Column(title="Difference of recalls", is_difference=True)),
+            rows=rows,
+        ),
         confusion=Confusion(classes=CLASSES, shares=((0.9, 0.096, 0.004), (0.25, 0.75, 0.0), (math.nan,) * 3)),
         reliability=(
             _reliability("SimCLR", "method", 0.0312),

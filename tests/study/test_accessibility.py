@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kontrast.study.contents import Column
 from kontrast.study.page import render, write
 
 IMAGE = "<img src=x onerror=\"document.title='owned'\">.png"
@@ -41,7 +42,9 @@ def hostile(full, tmp_path_factory):
     near = tuple(replace(full.queries[0].neighbours[0], name=text, label=text) for text in evil)
     hard = tuple(replace(full.closeup.hardest[0], name=text, truth=text, predicted=text) for text in evil)
     table = replace(
-        full.closeup.classes, columns=evil[:2], rows=tuple(replace(full.closeup.classes.rows[0], name=t) for t in evil)
+        full.closeup.classes,
+        columns=tuple(Column(title=t) for t in evil[:2]),
+        rows=tuple(replace(full.closeup.classes.rows[0], name=t) for t in evil),
     )
     shares = tuple(map(tuple, np.full((6, 6), 1 / 6).tolist()))
     page = replace(
