@@ -256,10 +256,10 @@ def _with_methods(kind: type[Any]) -> type[Any]:
 
 
 def _kept(options: Any) -> str:
+    if not hasattr(options, "out"):
+        return "nothing was written yet"  # said before anything is imported: what was stopped may be an import of torch
     from kontrast.commands.assemble import kept
 
-    if not hasattr(options, "out"):
-        return "nothing was written yet"
     return kept(options.out, can_resume=hasattr(options, "resume"))
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from kontrast import data as data_package
 from kontrast.augment.policies import POLICIES, Policy
+from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet, hold_out
 from kontrast.errors import InputError
 from kontrast.methods import METHODS, Method
@@ -104,6 +105,7 @@ def require_labels(data: ImageSet, what: str) -> None:
 
 def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: int) -> Encoder:
     """The encoder, normalising by the statistics of the training images unless its weights bring their own."""
+    check_leaks(options.init, train.name)
     torch.manual_seed(seed)
     mean, std = train.mean_std()
     return encoder(

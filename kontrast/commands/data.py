@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from kontrast import data, distributed
+from kontrast import distributed
 from kontrast.batch import as_float
 from kontrast.commands.assemble import DataOptions, build_policy, open_data
 from kontrast.data import samples
+from kontrast.data.arrays import ArrayListing
 from kontrast.errors import InputError
 
 log = logging.getLogger("kontrast")
@@ -26,12 +27,12 @@ log = logging.getLogger("kontrast")
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List the sample data sets, with licence and size."""
+    """List the samples by kind: images, volumes, masks, DICOM files, reports and weights, with licence and size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Get:
-    """Fetch a sample data set into the cache, and say what it is and what it must not be used to claim."""
+    """Fetch a sample into the cache, and say where its files are, what it is and what it must not be used to claim."""
 
     name: str
     """As `kontrast data list` shows it."""
@@ -59,22 +60,51 @@ GAP = 6
 
 
 def run_list(options: List) -> None:
-    """Print the sample data sets."""
+    """Print the sample data sets, by kind."""
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "what", "images", "licence", "MB", "fetched"):
+    for column in ("name", "what", "licence"):
         table.add_column(column, overflow="fold")
+    for column in ("count", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("fetched", no_wrap=True)
+    kind = ""
     for row in samples.listing():
-        table.add_row(row.name, row.title, f"{row.images:,}", row.licence, f"{row.megabytes:g}", str(row.is_cached))
-    Console().print(table)
+        sample = row.sample
+        if sample.kind != kind:
+            kind = sample.kind
+            table.add_row(f"[bold]{kind}[/bold]")
+        fetched = "yes" if row.is_cached else ""
+        table.add_row(row.name, sample.title, sample.licence, f"{sample.count:,}", f"{sample.megabytes:g}", fetched)
+    console.print(table)
+    console.print(f"\nMedMNIST+, with the package medmnist: {', '.join(samples.medmnist.NAMES)};")
+    console.print("each at 28 px, and with -64, -128 or -224 after its name at that size, such as pathmnist-64.")
 
 
 def run_get(options: Get) -> None:
     """Fetch a sample and describe it."""
-    found = data.open(f"sample:{options.name}")
-    sample = samples.SAMPLES[options.name]
-    console = Console(highlight=False)
-    console.print(f"{sample.title}: {len(found):,} images of {found.size} px, use it as sample:{options.name}")
+    sample = samples.find(options.name)
+    found = samples.files(options.name)
+    folder = samples.folder_of(options.name)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{sample.title}: {_how_to_use(options.name, sample)}")
+    console.print(f"Files: {len(found):,} in {folder}")
+    for pack in sample.packs:
+        for file in pack.files:
+            console.print(f"  {(Path(pack.into) / file.member).as_posix()}  {file.what}".rstrip())
+    if sample.prepare is not None:
+        console.print("  images.tsv  path, label and group of each image\n  captions.tsv  path and text, maybe several")
     console.print(f"Licence: {sample.licence}\nCitation: {sample.citation}\nCaution: {sample.caveat}")
+
+
+def _how_to_use(name: str, sample: samples.Sample) -> str:
+    """How many images there are, and what they are called, or that there are none."""
+    if sample.build is None:
+        return f"{sample.kind}, to read from the files below"
+    listed = samples.open_sample(name)
+    size = f" of {max(listed.pixels.shape[1:3])} px" if isinstance(listed, ArrayListing) else ""
+    classes = f" in {len(listed.annotations.classes)} classes"
+    return f"{len(listed.names):,} images{size}{classes}, use it as {samples.PREFIX}{name}"
 
 
 def run_preview(options: Preview) -> Path:

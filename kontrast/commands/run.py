@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kontrast.commands.assemble import DataOptions, open_data, require_labels, split
+from kontrast.commands.assemble import DataOptions, data_name, open_data, require_labels, split
+from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
 from kontrast.evaluate.features import check_channels
@@ -54,7 +55,8 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
         what: What needs labels, for the error where there are none.
 
     Raises:
-        InputError: The folder is not a finished run, or its data have no labels or other channels.
+        InputError: The folder is not a finished run, its data have no labels or other channels, or they are a sample of
+            the same origin as one that the run learned from.
     """
     settings = run_settings(options.run)
     encoder = load_encoder(options.run)
@@ -65,6 +67,7 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
         chosen = DataOptions(data=options.data, size=encoder.spec.size, channels=options.channels)
     if options.labels is not None:
         chosen = replace(chosen, labels=options.labels)
+    check_leaks(options.run, data_name(chosen.data))
     data = open_data(chosen)
     require_labels(data, what)
     check_channels(encoder, data)

@@ -15,8 +15,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -84,12 +84,12 @@ def _found_or_decoded(
     skipped = {position: entry.reason for position, entry in enumerate(scans) if entry.header is None}
     refuse_too_many(_named(listing, skipped), len(listing.names), max_unreadable)
     headers = {name: entry.header for name, entry in zip(listing.names, scans, strict=True) if entry.header is not None}
-    layout = plan(headers, size=size, channels=channels)
+    layout = plan(headers, size=size, channels=channels, background=listing.background)
     folder = root / "images" / _content_key(listing, scans, layout)
     if not (folder / "index.json").is_file():
         shape = (len(listing.names), layout.channels, layout.store, layout.store)
         needed = int(np.prod(shape)) * np.dtype(layout.dtype).itemsize
-        with _explained(root, needed), _replacing(folder) as temporary:
+        with explained(root, needed, "the decoded images"), replacing(folder) as temporary:
             _write(listing, scans, layout, temporary / "pixels.npy", shape)
     return folder
 
@@ -141,11 +141,15 @@ def _allocated(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap[Any,
 
 
 @contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the name of `folder` at the end, and is removed if anything goes wrong before."""
+def replacing(folder: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the name of `folder` at the end, and is removed if anything goes wrong before.
+
+    What is complete holds an `index.json`.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    temporary = folder.parent / f".unfinished-{uuid.uuid4().hex}"
+    temporary.mkdir()  # not tempfile's, which nobody else may read: a cache may be shared
     try:
         yield temporary
         try:
@@ -168,8 +172,8 @@ def _remove_abandoned(images: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(root: Path, needed: int) -> Iterator[None]:
-    """Turns a full or read-only disk into one sentence."""
+def explained(root: Path, needed: int, what: str) -> Iterator[None]:
+    """Turns a disk too full for `needed` bytes of `what`, or a read-only one, into one sentence."""
     megabytes = max(1, round(needed / 1e6))
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -180,12 +184,12 @@ def _explained(root: Path, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise InputError(
-                f"the decoded images need {megabytes} MB of disk; there is no space left for them in {root} "
+                f"{what} need {megabytes} MB of disk; there is no space left for them in {root} "
                 f"({error.strerror}): free some, or set KONTRAST_CACHE to a folder on a larger disk"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise InputError(
-                f"the cache for decoded images ({megabytes} MB) must be a folder that can be written; {root} is not "
+                f"the cache for {what} ({megabytes} MB) must be a folder that can be written; {root} is not "
                 f"({error.strerror}): set KONTRAST_CACHE to one that is"
             ) from error
         raise
@@ -193,7 +197,7 @@ def _explained(root: Path, needed: int) -> Iterator[None]:
 
 def _content_key(listing: FileListing, scans: list[Scan], layout: Layout) -> str:
     files = [(name, entry.digest) for name, entry in zip(listing.names, scans, strict=True)]
-    return _digest([VERSION, layout.store, layout.channels, layout.dtype, files])
+    return _digest([VERSION, layout.store, layout.channels, layout.dtype, layout.background, files])
 
 
 def _listing_digest(listing: FileListing, size: int | None, channels: int | None) -> str:
@@ -204,7 +208,7 @@ def _listing_digest(listing: FileListing, size: int | None, channels: int | None
             states.append((str(path), name, state.st_size, state.st_mtime_ns))
         except OSError:
             states.append((str(path), name, -1, -1))
-    return _digest([VERSION, size, channels, states])
+    return _digest([VERSION, size, channels, listing.background, states])
 
 
 def _digest(content: list[Any]) -> str:

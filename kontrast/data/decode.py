@@ -1,8 +1,8 @@
 """From the bytes of an image file to pixels of the one shape that a whole set shares.
 
 Depth is kept: 8 bit stays uint8, 16-bit grey stays uint16 (Pillow itself reads 16-bit *colour* as 8 bit). Transparent
-pixels are composited on black, as padding is black. Only images larger than the store are scaled, and only down; of a
-large JPEG the decoder itself leaves out the detail that scaling would remove.
+pixels are composited on black, as padding is black; for drawings both may be white. Only images larger than the store
+are scaled, and only down; of a large JPEG the decoder itself leaves out the detail that scaling would remove.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Layout:
     """Side in pixels."""
     channels: int
     dtype: str
+    background: int = 0
+    """Brightness, 0..255, of padding and behind transparent pixels."""
 
 
 @contextmanager
@@ -78,7 +80,7 @@ def read_header(content: bytes) -> Header:
         return Header(longest=max(image.size), is_grey=_is_grey(image), bits=16 if image.mode in _SIXTEEN_BIT else 8)
 
 
-def plan(headers: Mapping[str, Header], *, size: int | None, channels: int | None) -> Layout:
+def plan(headers: Mapping[str, Header], *, size: int | None, channels: int | None, background: int = 0) -> Layout:
     """The layout for a set of images, from the header of each (by name).
 
     The side is the longest side found, but at most 8/7 of the crop (256 without `size`): small squares stay untouched.
@@ -93,6 +95,7 @@ def plan(headers: Mapping[str, Header], *, size: int | None, channels: int | Non
         store=min(max(header.longest for header in headers.values()), largest_store(size)),
         channels=channels or (1 if all(header.is_grey for header in headers.values()) else 3),
         dtype="uint16" if any(header.bits == 16 for header in headers.values()) else "uint8",
+        background=background,
     )
 
 
@@ -119,12 +122,12 @@ def decode(content: bytes, layout: Layout) -> NDArray[Any]:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         _shrink_jpeg(image, layout.store)
         ImageOps.exif_transpose(image, in_place=True)
-        return arrange(_to_array(image), layout)
+        return arrange(_to_array(image, layout.background), layout)
 
 
 def arrange(pixels: NDArray[Any], layout: Layout) -> NDArray[Any]:
     """Pixels `(height, width, 1 or 3)` as `(channels, store, store)`: channels matched, shrunk, centred on black."""
-    square = pad(shrink(match_channels(pixels, layout.channels), layout.store), layout.store)
+    square = pad(shrink(match_channels(pixels, layout.channels), layout.store), layout.store, layout.background)
     if square.dtype == np.uint8 and layout.dtype == "uint16":
         square = square.astype(np.uint16) * 257
     return square.transpose(2, 0, 1)
@@ -157,12 +160,13 @@ def shrink(pixels: NDArray[Any], side: int) -> NDArray[Any]:
     return np.asarray(clipped if pixels.dtype.kind == "f" else np.rint(clipped)).astype(pixels.dtype)
 
 
-def pad(pixels: NDArray[Any], side: int) -> NDArray[Any]:
-    """Pixels `(height, width, channels)` in the middle of a black square of that side."""
+def pad(pixels: NDArray[Any], side: int, background: int = 0) -> NDArray[Any]:
+    """Pixels `(height, width, channels)` in the middle of a square of that side, black or of another brightness."""
     height, width = pixels.shape[:2]
     if height == width == side:
         return pixels
-    square = np.zeros((side, side, pixels.shape[2]), pixels.dtype)
+    top_value = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    square = np.full((side, side, pixels.shape[2]), background / 255 * top_value, pixels.dtype)
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = pixels
     return square
@@ -190,8 +194,8 @@ def _is_grey(image: Image.Image) -> bool:
     return bool((palette == palette[:, :1]).all())
 
 
-def _to_array(image: Image.Image) -> NDArray[Any]:
-    """Pixels `(height, width, 1 or 3)`, uint8 or uint16."""
+def _to_array(image: Image.Image, background: int) -> NDArray[Any]:
+    """Pixels `(height, width, 1 or 3)`, uint8 or uint16; what is transparent shows the background."""
     if image.mode in _SIXTEEN_BIT:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -199,6 +203,8 @@ def _to_array(image: Image.Image) -> NDArray[Any]:
         return values.astype(np.uint16)[..., None]
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+        image = Image.alpha_composite(
+            Image.new("RGBA", image.size, (background, background, background)), image.convert("RGBA")
+        )
     array = np.asarray(image.convert(mode))
     return array[..., None] if array.ndim == 2 else array

@@ -23,6 +23,8 @@ class FileListing:
     paths: tuple[Path, ...]
     """`(n,)` absolute paths."""
     annotations: Annotations
+    background: int = 0
+    """Brightness, 0..255, around smaller images and behind transparent pixels: black, or white for drawings."""
 
 
 def list_folder(root: Path) -> FileListing:

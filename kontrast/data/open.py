@@ -16,10 +16,9 @@ from kontrast.data.arrays import ArrayListing, arranged, list_npz, read_dataset
 from kontrast.data.cache import decoded
 from kontrast.data.folder import FileListing, list_folder
 from kontrast.data.images import ImageSet, fingerprint
-from kontrast.data.samples import SAMPLES, open_sample
+from kontrast.data.samples import PREFIX, SAMPLES, open_sample
 from kontrast.errors import InputError
 
-SAMPLE = "sample:"
 READERS: dict[str, Callable[[Path], FileListing | ArrayListing]] = {
     ".csv": table.list_table,
     ".tsv": table.list_table,
@@ -42,7 +41,8 @@ def open(
     """Opens images, decoded once into a cache on disk, or read into memory where they are arrays.
 
     Every image becomes a square of one side: the longest side found, but at most 8/7 of `size` (256 without).
-    Smaller images are centred on black, larger ones scaled down with their aspect kept; small squares stay as they are.
+    Smaller images are centred on black (samples of drawings on white), larger ones scaled down with their aspect kept;
+    small squares stay as they are.
 
     Args:
         source: A folder (sub-folders are classes, or train/validation/test and then classes), a `.csv` or `.parquet`
@@ -78,8 +78,8 @@ def open(
 
 
 def _listing(source: str | Path | Iterable[Any], cache: Path | None) -> FileListing | ArrayListing:
-    if isinstance(source, str) and source.startswith(SAMPLE):
-        return open_sample(source.removeprefix(SAMPLE), cache)
+    if isinstance(source, str) and source.startswith(PREFIX):
+        return open_sample(source.removeprefix(PREFIX), cache)
     if isinstance(source, str | Path):
         return _from_path(Path(source).expanduser())
     if isinstance(source, Iterable) or (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
@@ -100,7 +100,7 @@ def _from_path(path: Path) -> FileListing | ArrayListing:
         return reader(path)
     if not path.exists() and str(path) in SAMPLES:
         raise InputError(
-            f"data must be an existing folder or file; there is no {path}: for the sample, write {SAMPLE}{path}"
+            f"data must be an existing folder or file; there is no {path}: for the sample, write {PREFIX}{path}"
         )
     return list_folder(path)
 

@@ -164,8 +164,8 @@ def verdicts(rows: list[Row], found: list[Difference]) -> tuple[str, ...]:
         return (headline,)
     rest = (_compared(rows, found, num_labels) for num_labels in others)
     listed = "; ".join(
-        f"with {gain.num_labels:,} ({row.title}), {_word(gain)} ({wording.gain(gain.estimate)})"
-        for row, _, gain in rest
+        f"with {gain.num_labels:,} ({ours.title}), {_word(gain)} ({wording.gain(gain.estimate)})"
+        for ours, _, gain in rest
     )
     return headline, f"More labels: {listed}."
 

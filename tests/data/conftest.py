@@ -1,6 +1,10 @@
-"""Every test has a cache of its own, and some synthetic images."""
+"""Every test has a cache of its own, some synthetic images, and a server on this machine."""
 
+import io
+import tarfile
+import threading
 from collections.abc import Callable
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +57,51 @@ def image_set() -> Callable[..., ImageSet]:
         )
 
     return image_set
+
+
+@pytest.fixture
+def serve():
+    """Serves a folder, or what a handler says, and returns the address."""
+    servers = []
+
+    def serve(what) -> str:
+        handler = what if isinstance(what, type) else _folder(what)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _folder(root: Path) -> type[SimpleHTTPRequestHandler]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *request, **how):
+            super().__init__(*request, directory=str(root), **how)
+
+        def log_message(self, *_):
+            pass
+
+    return Quiet
+
+
+@pytest.fixture
+def tarred() -> Callable[..., bytes]:
+    def tarred(entries, *, mode="w:gz") -> bytes:
+        """A tar of names and contents; ("link", target) is a symbolic link and ("hard", target) a hard one."""
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode=mode) as archive:
+            for name, content in entries.items():
+                entry = tarfile.TarInfo(name)
+                if isinstance(content, tuple):
+                    entry.type = tarfile.SYMTYPE if content[0] == "link" else tarfile.LNKTYPE
+                    entry.linkname = content[1]
+                else:
+                    entry.size = len(content)
+                archive.addfile(entry, None if isinstance(content, tuple) else io.BytesIO(content))
+        return made.getvalue()
+
+    return tarred

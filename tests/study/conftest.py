@@ -38,6 +38,7 @@ from kontrast.study.page import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CLASSES = ("healthy", "pneumonia", "effusion")
+COLUMNS = (Column(title="SimCLR: recall"), Column(title="Difference of recalls", is_difference=True))
 ARMS = (("simclr", "SimCLR", "method"), ("moco", "MoCo v2", "method"), ("scratch", "From scratch", "baseline"))
 
 
@@ -150,7 +151,7 @@ def _closeup():
         title="SimCLR",
         num_labels=86,
         classes=ClassTable(
-            columns=(Column(title="SimCLR: recall"), Column(title="Difference of recalls", is_difference=True)),
+            columns=COLUMNS,
             rows=rows,
         ),
         confusion=Confusion(classes=CLASSES, shares=((0.9, 0.096, 0.004), (0.25, 0.75, 0.0), (math.nan,) * 3)),
