@@ -1,10 +1,14 @@
 """What a run has learned from, and that it is not tested on the same images under another name."""
 
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
+from kontrast import data
+from kontrast.commands.assemble import EncoderOptions, build_encoder
 from kontrast.commands.lineage import check_leaks, learned_from
 from kontrast.errors import InputError
 
@@ -59,3 +63,11 @@ def test_a_run_is_not_evaluated_on_the_same_digits_under_another_name(run, tmp_p
     said = refused("evaluate", "linear", str(copy), "--data", "sample:digits-5k")
     assert "mnist-10k and digits-5k hold the same images" in said
     assert "one cannot train and the other test" in said
+
+
+def test_an_encoder_does_not_start_from_a_run_on_the_same_images_under_another_name(made):
+    run = made("run", "sample:digits-5k")
+    digits = data.open("sample:digits-5k")
+    other = replace(digits.take(np.arange(4)), name="sample:mnist-10k")
+    with pytest.raises(InputError, match="mnist-10k"):
+        build_encoder(EncoderOptions(init=str(run)), other, 28, seed=0)
