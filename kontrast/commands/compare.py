@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from kontrast.commands.assemble import write_json
 from kontrast.commands.call import keyword_call
+from kontrast.commands.files import check_out
 from kontrast.commands.provenance import versions
-from kontrast.commands.study_page import read_study
+from kontrast.commands.repeat import Tested, read_settings, read_study, read_truth
 from kontrast.errors import InputError
 from kontrast.evaluate import intervals
 from kontrast.evaluate.intervals import Estimate
@@ -39,7 +39,7 @@ class Compare:
     studies: tuple[Path, ...]
     """Folders of finished studies, two or more."""
     out: Path = Path("compare.html")
-    """The page to write; its figures go into a .json beside it."""
+    """The page to write, an .html; its figures go into a .json beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,7 @@ class Finished:
     found: dict[str, Any]
     """`study.json`."""
     settings: dict[str, Any]
-    test: NDArray[Any]
-    """Labels of the test images."""
-    groups: NDArray[np.int64] | None
+    tested: Tested
 
 
 def run(options: Compare) -> Path:
@@ -62,9 +60,8 @@ def run(options: Compare) -> Path:
     if not 2 <= len({folder.resolve() for folder in options.studies}) == len(options.studies):
         raise InputError(f"a comparison takes two or more studies, each once; got {_listed(options.studies)}")
     beside = options.out.with_suffix(".json")
-    for file in (options.out, beside):
-        if file.exists():
-            raise InputError(f"a comparison never overwrites; {file} is there already, so name another --out")
+    check_out(options.out, (".html",), "comparisons")
+    check_out(beside, (".json",), "comparisons")
     studies = [_read(folder, name) for folder, name in zip(options.studies, _names(options.studies), strict=True)]
     made = _page(studies, shlex.join(["kontrast", "compare", *map(str, options.studies)]))
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,23 +83,14 @@ def _names(folders: tuple[Path, ...]) -> list[str]:
 
 
 def _read(folder: Path, name: str) -> Finished:
-    found = read_study(folder)
-    with np.load(folder / "truth.npz", allow_pickle=False) as truth:
-        test, groups = truth["test"], truth["groups"]
-    return Finished(
-        folder=folder,
-        name=name,
-        found=found,
-        settings=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
-        test=test,
-        groups=groups if len(groups) else None,
-    )
+    found, tested = read_study(folder), read_truth(folder)
+    return Finished(folder=folder, name=name, found=found, settings=read_settings(folder), tested=tested)
 
 
 def _page(studies: list[Finished], command: str) -> Page:
     rows = [row for study in studies for row in _rows(study)]
     differences = [one for first, second in combinations(studies, 2) for one in _differences(first, second)]
-    paired = {(first.name, second.name): _why_not(first, second) for first, second in combinations(studies, 2)}
+    paired = {(first.name, second.name): _pairing(first, second) for first, second in combinations(studies, 2)}
     return Page(
         title=f"Kontrast comparison of {len(studies)} studies",
         verdict=_verdict(studies, differences),
@@ -133,21 +121,43 @@ def _estimate(found: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**known, **{end: np.nan for end in ("value", "low", "high") if known[end] is None}})
 
 
-def _why_not(first: Finished, second: Finished) -> str:
-    """Whether two studies can be compared pair by pair, or why they cannot."""
-    if first.found["fingerprint"] != second.found["fingerprint"] or not np.array_equal(first.test, second.test):
-        return "other images or another split, so their scores stand side by side and no difference is computed."
-    if first.found["metric"] != second.found["metric"]:
-        return "other main metrics, so no difference is computed."
+def _pairing(first: Finished, second: Finished) -> str:
+    """Whether two studies are compared pair by pair, in words."""
+    why_not = _why_not(first, second)
+    if why_not:
+        return f"{why_not}, so their scores stand side by side and no difference is computed."
     return (
-        "the same images and split; differences are paired wherever an arm of the same name had the same seeds, draws "
-        "and labels in both."
+        "the same images, labels and split; differences are paired wherever an arm of the same name had the same "
+        "seeds, draws and labels in both."
     )
+
+
+def _why_not(first: Finished, second: Finished) -> str | None:
+    """Why two studies cannot be compared pair by pair; None where they can."""
+    one, other = first.tested, second.tested
+    if first.found["fingerprint"] != second.found["fingerprint"]:
+        return "other images"
+    if not np.array_equal(one.rows, other.rows):
+        return "the same images, but another split"
+    if one.classes != other.classes or not _same(one.labels, other.labels) or not _same(one.groups, other.groups):
+        return "the same test images, but other labels, groups or names of classes"
+    if first.found["annotations"] != second.found["annotations"]:
+        return "the same test images, but other training images, or other labels or groups of them"
+    if first.found["metric"] != second.found["metric"]:
+        return "other main metrics"
+    return None
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    """Whether both are equal, a cell without a label (NaN) to another, or both None."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
 
 
 def _differences(first: Finished, second: Finished) -> Iterator[Difference]:
     """The second study minus the first, for every arm that both have with the same labels."""
-    if not _why_not(first, second).startswith("the same"):
+    if _why_not(first, second):
         return
     for row in second.found["rows"]:
         cells = [_cells(study, row["arm"], row["num_labels"]) for study in (first, second)]
@@ -174,7 +184,7 @@ def _stacked(cells: Cells) -> Floats:
 
 def _paired(first: Finished, second: Finished, row: dict[str, Any], arms: list[Floats]) -> Difference:
     metric = first.found["metric"]
-    gain = intervals.difference(first.test, arms[1], arms[0], metric, groups=first.groups)
+    gain = intervals.difference(first.tested.labels, arms[1], arms[0], metric, groups=first.tested.groups)
     word = {"helps": "higher", "hurts": "lower"}.get(intervals.verdict(gain), "no difference shown")
     return Difference(
         arm=f"{second.name} {row['arm']}",
@@ -205,7 +215,7 @@ def _verdict(studies: list[Finished], differences: list[Difference]) -> tuple[st
 
 def _facts(study: Finished) -> str:
     found = study.found
-    return f"{found['data']}, {len(study.test):,} test images, fingerprint {found['fingerprint'][:12]}"
+    return f"{found['data']}, {len(study.tested.rows):,} test images, fingerprint {found['fingerprint'][:12]}"
 
 
 def _differing(studies: list[Finished]) -> str:

@@ -18,6 +18,7 @@ from kontrast.commands.assemble import (
     build_encoder,
     build_policy,
     check_same_data,
+    check_test,
     claim_folder,
     data_name,
     labelled_positions,
@@ -29,8 +30,9 @@ from kontrast.commands.assemble import (
 from kontrast.commands.call import keyword_call
 from kontrast.commands.pretrain import Pretrain, pretrain_on
 from kontrast.commands.provenance import provenance
+from kontrast.commands.repeat import check_repeat, check_settings, compare_repeat
 from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
-from kontrast.commands.study_page import check_repeat, compare_repeat, write_page
+from kontrast.commands.study_page import write_page
 from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
 from kontrast.methods import METHODS
@@ -69,12 +71,17 @@ def run(options: Study) -> Path:
     """Run what is missing of a study and write its page; returns the path of `report.html`."""
     distributed.start()
     _check(options)
+    if options.repeats is not None:
+        _check_new(options.out)
+        check_settings(options.repeats, _settings(options))
     data = open_data(options)
     require_labels(data, "a study")
     found = provenance(data)
     if options.repeats is not None:
         check_repeat(options.repeats, found)
     parts = split(data)
+    assert parts.test is not None, "data with labels have a test part"
+    check_test(parts.test)
     work = Work(options, parts)
     build_encoder(options, parts.train, work.size, seed=options.seed)  # refuses a wrong name before the folder is taken
     claim_folder(options.out, _settings(options), resume=True, can_resume=False)
@@ -108,6 +115,15 @@ def _check(options: Study) -> None:
         raise InputError(f"a study compares different methods; --methods is {' '.join(options.methods)}")
     if not options.methods:
         raise InputError(f"a study compares pre-training methods; --methods is empty, choose from {', '.join(METHODS)}")
+
+
+def _check_new(out: Path) -> None:
+    """Refuse to repeat into a finished study, whose scores would be read and not found again."""
+    if (out / "report.html").is_file():
+        raise InputError(
+            f"a repeat trains everything anew; {out} is finished already, so name another --out, or put two finished "
+            "studies on one page with kontrast compare"
+        )
 
 
 class Work:

@@ -1,12 +1,10 @@
-"""From a finished study to its `study.json`, `truth.npz` and `report.html`; and whether a repeat found the same."""
+"""From a finished study to its `study.json`, `truth.npz` and `report.html`."""
 
 from __future__ import annotations
 
-import json
-import logging
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kontrast.commands.assemble import data_name, write_json
+from kontrast.commands.lineage import learned_from
 from kontrast.commands.provenance import hardware, provenance, versions
+from kontrast.commands.repeat import write_truth
 from kontrast.commands.scoring import main_metric
 from kontrast.data import ImageSet
-from kontrast.errors import InputError
-from kontrast.study import exhibits, findings, page
+from kontrast.study import exhibits, findings, page, verdict
 from kontrast.study.closeup import closeup
 from kontrast.study.contents import Closeup, Page
 from kontrast.study.findings import SCRATCH, Truth, stack
@@ -28,8 +27,6 @@ from kontrast.train.log import Row, read_rows
 
 if TYPE_CHECKING:
     from kontrast.commands.study import Study, Work
-
-log = logging.getLogger("kontrast")
 
 Cells = dict[tuple[str, Budget], list[list[Answers]]]
 STATISTICS_FROM = 1000
@@ -44,70 +41,10 @@ def write_page(work: Work, cells: Cells) -> Path:
     content = {name: getattr(made, name) for name in (*told, "savings", "health", "notes")}
     content["closeup"] = made.closeup and _in_figures(made.closeup)
     write_json(out / "study.json", {**content, "cost": made.cost, **provenance(work.train)})
-    write_truth(out, work)
+    write_truth(out, work.test)
     path = out / "report.html"
     page.write(made, path)
     return path
-
-
-def write_truth(out: Path, work: Work) -> None:
-    """Write what the predictions in `cells/` are compared with, so that the folder can be read without the data."""
-    groups = np.zeros(0, dtype=np.int64) if work.test.groups is None else work.test.groups
-    partial = out / ".truth.npz.partial"
-    with partial.open("wb") as file:
-        np.savez(file, test=np.asarray(work.test.labels), groups=groups)
-    partial.replace(out / "truth.npz")
-
-
-def check_repeat(first: Path, found: Mapping[str, Any]) -> None:
-    """Make sure that a repeat has the images, labels and split of the study that it repeats.
-
-    Raises:
-        InputError: They differ, or the folder is not that of a finished study.
-    """
-    read_study(first)  # refuses a folder that is none
-    known = json.loads((first / "run.json").read_text(encoding="utf-8"))
-    differing = [key for key in ("fingerprint", "annotations") if known[key] != found[key]]
-    if differing:
-        what = {"fingerprint": "images", "annotations": "labels or split"}[differing[0]]
-        raise InputError(
-            f"a repeat has the data of its study; the {what} of {known['data']} have changed since {first} was made, "
-            "so restore them, or start a new study with --recipe"
-        )
-
-
-def compare_repeat(first: Path, second: Path) -> None:
-    """Say whether a repeat found the same figures."""
-    before, after = ([row["scores"] for row in read_study(folder)["rows"]] for folder in (first, second))
-    gaps = [
-        abs((old[name]["value"] or 0.0) - (new[name]["value"] or 0.0))
-        for old, new in zip(before, after, strict=True)
-        for name in old
-    ]
-    if max(gaps) == 0:
-        log.info("all %d scores are those of %s", len(gaps), first)
-        return
-    differing = sum(gap > 0 for gap in gaps)
-    log.warning(
-        "%d of %d scores differ from those of %s, by %.2f points at most, as other versions or processors round",
-        differing,
-        len(gaps),
-        first,
-        100 * max(gaps),
-    )
-
-
-def read_study(folder: Path) -> dict[str, Any]:
-    """The `study.json` of a finished study.
-
-    Raises:
-        InputError: There is none.
-    """
-    file = folder / "study.json"
-    if not file.is_file():
-        raise InputError(f"a finished study holds study.json; {folder} does not, so run kontrast study first")
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
 
 
 def _page(work: Work, cells: Cells) -> Page:
@@ -118,18 +55,20 @@ def _page(work: Work, cells: Cells) -> Page:
     asked = (cells, work.arms, work.budgets, truth, main)
     rows, found = findings.score_rows(*asked), findings.differences(*asked)
     runs = _runs(options.out)
+    fewest = min(row.num_labels for row in rows)
+    arm = next(arm for arm in work.arms if arm.key == verdict.chosen(rows, fewest, kind="method").arm)
     return Page(
         title=f"Kontrast study of {data_name(options.data)}",
-        verdict=findings.verdicts(rows, found),
-        recommendation=findings.recommendation(rows, main, len(work.validation)),
-        outlook=findings.outlook(rows, found),
+        verdict=verdict.verdicts(rows, found),
+        recommendation=verdict.recommendation(rows, main, len(work.validation)),
+        outlook=verdict.outlook(rows, found),
         metric=main,
         facts=_facts(work),
         counts=exhibits.class_counts(work.train, work.test),
         rows=tuple(rows),
         differences=tuple(found),
-        savings=tuple(findings.savings(*asked)),
-        **_exhibits(work, cells, rows),
+        savings=tuple(sorted(findings.savings(*asked), key=lambda saving: saving.arm != arm.key)),
+        **_exhibits(work, cells, arm, fewest),
         curves=runs,
         health=_health(runs),
         notes=_notes(work),
@@ -138,14 +77,12 @@ def _page(work: Work, cells: Cells) -> Page:
         versions=versions(),
         cost=_cost(work, runs),
         command=_command(options),
-        repeat=shlex.join(["kontrast", "study", "--from", f"{options.out}/"]),
+        repeat=_repeat(options),
     )
 
 
-def _exhibits(work: Work, cells: Cells, rows: list[Any]) -> dict[str, Any]:
-    """The method that the verdict is about, looked at closely."""
-    fewest = min(row.num_labels for row in rows)
-    arm = next(arm for arm in work.arms if arm.key == findings.chosen(rows, fewest, kind="method").arm)
+def _exhibits(work: Work, cells: Cells, arm: Arm, fewest: int) -> dict[str, Any]:
+    """The method that the verdict is about, looked at closely, with the fewest labels."""
     subject = work.subject(
         arm, work.options.seed, work.draws(_fewest(work, cells, fewest), work.options.seed)[0].labelled
     )
@@ -175,8 +112,17 @@ def _in_figures(found: Closeup) -> dict[str, Any]:
     return {**vars(replace(found, hardest=())), "hardest": hardest}
 
 
+def _repeat(options: Study) -> str:
+    """What repeats the study, typed where it was run; data that are a Python object have no name to open them by."""
+    if not isinstance(options.data, str | Path):
+        return ""
+    return shlex.join(["kontrast", "study", "--from", f"{options.out}/"])
+
+
 def _command(options: Study) -> str:
     """What was typed; after a Python call, what would do the same."""
+    if not isinstance(options.data, str | Path):
+        return f"kontrast.study(data=..., out=...) from Python, on an object of type {type(options.data).__name__}"
     if Path(sys.argv[0]).name == "kontrast" or sys.argv[0].endswith("kontrast/__main__.py"):
         return shlex.join(["kontrast", *sys.argv[1:]])
     return shlex.join(["kontrast", "study", "--recipe", str(options.out / "config.yaml"), "--out", "study/"])
@@ -187,7 +133,7 @@ def _facts(work: Work) -> dict[str, str]:
     facts = {
         "Training images": f"{len(train):,}, of which {len(work.labelled):,} labelled",
         "Validation part": f"{len(work.validation):,} of the labelled training images",
-        "Test images": f"{len(test):,}, never seen in pre-training",
+        "Test images": f"{len(test):,}, {_seen(work)}",
         "Image": f"{train.size} × {train.size} px, {train.channels} channel{'s'[: train.channels - 1]}, "
         f"{train.pixels.dtype.name}; the encoder sees {work.size} × {work.size} px",
         "Values": _values(train),
@@ -198,6 +144,19 @@ def _facts(work: Work) -> dict[str, str]:
         counts = f"{len(np.unique(train.groups)):,} in training, {len(np.unique(test.groups)):,} in test, none in both"
         facts["Groups"] = counts
     return facts
+
+
+def _seen(work: Work) -> str:
+    """Whether any weights have learned from the test images, as far as that is known."""
+    init = work.options.init
+    if init == "none":
+        return "never seen in pre-training"
+    if not learned_from(init):
+        return f"never seen in this study's pre-training; what the weights given ({init}) were trained on is not known"
+    return (
+        f"never seen in this study's pre-training; the run given ({init}) learned from "
+        f"{', '.join(learned_from(init))}, which may hold some of them"
+    )
 
 
 def _values(train: ImageSet) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import exp, inf, isnan, log, nan
 
 from kontrast.evaluate.intervals import Estimate, Replicates
 from kontrast.evaluate.metrics import Array
@@ -22,7 +22,7 @@ STEPS = 25
 
 @dataclass(frozen=True, kw_only=True)
 class Equivalent:
-    """A number of labels with its 95 % interval."""
+    """A number of labels with its 95 % interval; NaN where the images do not define the score."""
 
     value: float
     """0: the baseline scores as high with the fewest labels tried; infinity: it scores lower with the most."""
@@ -63,6 +63,8 @@ def equivalent_labels(
         )
     replicates = Replicates(labels, [ours, *baseline], metric, groups=groups, num_resamples=num_resamples)
     gains = list(_gains(replicates, counts))
+    if any(isnan(gain.value) for _, gain in gains):
+        return Equivalent(value=nan, low=nan, high=nan)
     return Equivalent(
         value=_first(gains, "value", counts), low=_first(gains, "low", counts), high=_last(gains, "high", counts)
     )

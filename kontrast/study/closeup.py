@@ -14,6 +14,7 @@ from kontrast.study.contents import ClassRow, ClassTable, Closeup, Column, Confu
 from kontrast.study.pictures import picture
 
 Floats = NDArray[np.float64]
+NO_LABEL = "no label"
 HARDEST = 12
 """Test images shown."""
 SIDE = 96
@@ -116,11 +117,12 @@ def _reliability(labels: NDArray[Any], predictions: Floats, *, title: str, kind:
 
 
 def _hardest(test: ImageSet, predictions: Floats) -> tuple[Hard, ...]:
-    """The test images whose truth got the least probability on average over cells."""
+    """The test images whose truth got the least probability on average over cells, if any cell is wrong there."""
     cells = predictions.reshape(-1, *predictions.shape[2:])
     truth = _probability_of_truth(test, cells)
     order = np.argsort(truth.mean(0), kind="stable")[:HARDEST]
-    return tuple(_hard(test, cells, int(position), float(truth[:, position].mean())) for position in order)
+    found = (_hard(test, cells, int(position), float(truth[:, position].mean())) for position in order)
+    return tuple(hard for hard in found if hard.share_wrong > 0)
 
 
 def _probability_of_truth(test: ImageSet, cells: Floats) -> Floats:
@@ -137,8 +139,8 @@ def _probability_of_truth(test: ImageSet, cells: Floats) -> Floats:
 def _hard(test: ImageSet, cells: Floats, position: int, probability: float) -> Hard:
     assert test.labels is not None
     label, answers = test.labels[position], cells[:, position]
-    if test.is_multilabel:
-        said = [label_text(answer >= 0.5, test.classes) for answer in answers]
+    if test.is_multilabel:  # what is said of classes that are not known is neither right nor wrong
+        said = [label_text(np.where(np.isnan(label), np.nan, answer >= 0.5), test.classes) for answer in answers]
     else:
         said = [test.classes[code] for code in answers.argmax(-1)]
     truth = label_text(label, test.classes)
@@ -154,8 +156,15 @@ def _hard(test: ImageSet, cells: Floats, position: int, probability: float) -> H
 
 
 def label_text(label: Any, classes: Sequence[str]) -> str:
-    """A label in words: a class, the positive classes of a row of multi-label data, or what stands for none."""
+    """A label in words: a class, the positive classes of a row of multi-label data, or what stands for none.
+
+    Classes of such a row that are not known are counted, since their absence is not known either.
+    """
     if np.ndim(label) == 0:
-        return classes[int(label)] if label >= 0 else "no label"
+        return classes[int(label)] if label >= 0 else NO_LABEL
     positive = [name for name, value in zip(classes, label, strict=True) if value == 1]
-    return ", ".join(positive) if positive else "none of the classes"
+    num_unknown = int(np.isnan(np.asarray(label, dtype=np.float64)).sum())
+    if num_unknown == len(classes):
+        return NO_LABEL
+    text = ", ".join(positive) if positive else "none of the classes"
+    return f"{text} ({num_unknown} not known)" if num_unknown else text

@@ -67,7 +67,7 @@ class Difference:
     metric: str
     estimate: Score
     finding: str
-    """`helps`, `hurts` or `no difference shown`."""
+    """Of a method over from scratch `helps` or `hurts`, of all others `higher` or `lower`; or `no difference shown`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +246,9 @@ class Neighbour:
 
     picture: Picture
     name: str
-    label: str
+    label: str | None
+    """None where it has none."""
+
     part: Literal["train", "test"]
     similarity: float
     """Cosine of the representations, -1..1."""
@@ -308,7 +310,7 @@ class Page:
     counts: tuple[ClassCount, ...] = ()
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
-    """Each method and baseline minus from scratch, then each method minus each other one."""
+    """Each method and baseline minus from scratch, then each method minus what else it must beat."""
 
     savings: tuple[Saving, ...] = ()
     closeup: Closeup | None = None

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from kontrast.augment.policies import Policy
 from kontrast.data import ImageSet
-from kontrast.study.closeup import label_text
+from kontrast.data.images import SCALES
+from kontrast.study.closeup import NO_LABEL, label_text
 from kontrast.study.contents import Atlas, ClassCount, Gallery, Neighbour, Picture, Projection, Query
-from kontrast.study.pictures import encoded, picture, sheet, shown
+from kontrast.study.pictures import encoded, picture, sheet, shown, window
 
 Floats = NDArray[np.float32]
 MOST_POINTS = 1000
@@ -88,7 +89,8 @@ def gallery(train: ImageSet, policy: Policy, *, name: str, size: int) -> Gallery
     return Gallery(
         note=f"Policy {name}; the encoder sees {size} × {size} pixels.",
         rows=tuple(
-            (picture(train, int(position), side=SIDE), *(_of_view(view) for view in row)) for position, row in rows
+            (picture(train, int(position), side=SIDE), *_of_views(row, train.pixels[train.rows[position]]))
+            for position, row in rows
         ),
         names=tuple(train.names[position] for position in chosen),
     )
@@ -187,13 +189,17 @@ def _neighbour(train: ImageSet, test: ImageSet, at: int, similarity: float) -> N
 
 
 def _told(data: ImageSet, position: int) -> dict[str, Any]:
-    label = "no label" if data.labels is None else label_text(data.labels[position], data.classes)
+    label = None if data.labels is None else label_text(data.labels[position], data.classes)
+    label = None if label == NO_LABEL else label
     return {"picture": picture(data, position, side=SIDE), "name": data.names[position], "label": label}
 
 
-def _of_view(view: torch.Tensor) -> Picture:
-    """`(c, h, w)` in 0..1."""
-    return encoded(shown((view * 255).round().byte().numpy(), side=SIDE))
+def _of_views(views: torch.Tensor, original: NDArray[Any]) -> Iterator[Picture]:
+    """`(v, c, h, w)` in 0..1 as pictures, stretched as that of their original is."""
+    low, high = (bound / SCALES[original.dtype.name] for bound in window(original))
+    stretched = ((views - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
+    for view in stretched.numpy():
+        yield encoded(shown(view, side=SIDE))
 
 
 def _count(data: ImageSet, code: int) -> int:

@@ -33,17 +33,25 @@ def sheet(data: ImageSet, positions: NDArray[np.int64], *, tile: int, columns: i
 
 
 def shown(pixels: NDArray[Any], *, side: int) -> Image.Image:
-    """`(c, h, w)` as a picture of at most `side` pixels; 16 bits and floats are stretched over what the image holds.
-
-    The stretch is from the 0.5th to the 99.5th percentile, the rule of thumb of medical viewers without a window.
-    """
+    """`(c, h, w)` as a picture of at most `side` pixels; 16 bits and floats are stretched over what the image holds."""
     if pixels.dtype != np.uint8:
-        low, high = np.percentile(pixels, (0.5, 99.5))
+        low, high = window(pixels)
         pixels = np.clip((pixels - low) / max(high - low, 1e-12) * 255, 0, 255).round().astype(np.uint8)
     whole = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     if max(whole.size) > side:
         whole.thumbnail((side, side), Image.Resampling.LANCZOS)
     return whole
+
+
+def window(pixels: NDArray[Any]) -> tuple[float, float]:
+    """What an image shows as black and as white: 0 and 255 of 8 bits, else its 0.5th and 99.5th percentile.
+
+    The latter is the rule of thumb of medical viewers for images that bring no window.
+    """
+    if pixels.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = np.percentile(pixels, (0.5, 99.5))
+    return float(low), float(high)
 
 
 def encoded(image: Image.Image, *, lossless: bool | None = None) -> Picture:

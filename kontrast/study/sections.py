@@ -146,10 +146,11 @@ def reliability(
     return Markup(svg), list(zip(closeup.reliability, drawn, strict=True))
 
 
-def agreeing(queries: Sequence[Query]) -> tuple[int, int]:
-    """How many neighbours have the label of their query, and how many there are."""
+def agreeing(queries: Sequence[Query]) -> tuple[int, int, int]:
+    """How many neighbours have the label of their query, how many have one at all, and how many there are."""
     pairs = [(query.label, neighbour.label) for query in queries for neighbour in query.neighbours]
-    return sum(a == b for a, b in pairs), len(pairs)
+    labelled = [(a, b) for a, b in pairs if b is not None]
+    return sum(a == b for a, b in labelled), len(labelled), len(pairs)
 
 
 def _line(arm: Arm, rows: Sequence[Row], name: str) -> Line:

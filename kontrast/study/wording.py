@@ -13,6 +13,12 @@ def metric(name: str) -> str:
     return METRICS.get(name, name.replace("_", " "))
 
 
+def metric_inline(name: str) -> str:
+    """Name a metric in the middle of a sentence: "accuracy", "macro-F1", "AUROC"."""
+    text = metric(name)
+    return text if text.isupper() else text[0].lower() + text[1:]
+
+
 def count(number: float, thing: str = "") -> str:
     """Write a whole number, and what it counts: "1 label", "1,200 labels"."""
     text = f"{number:,.0f}"
@@ -74,7 +80,7 @@ def times(saving: Saving) -> str:
     if math.isinf(saving.value):
         return f"more than {_factor(saving.most / saving.num_labels)}"
     if saving.value <= 0:
-        return f"{_factor(saving.fewest / saving.num_labels)} or less"
+        return f"at most {_factor(saving.fewest / saving.num_labels)}"
     return _factor(saving.value / saving.num_labels)
 
 

@@ -129,6 +129,12 @@ def test_groups_widen_the_interval():
     assert grouped.high / grouped.low > alone.high / alone.low
 
 
+def test_a_score_that_the_images_do_not_define_needs_no_number_of_labels():
+    ours, *baseline = exactly(0.7, 0.5, 0.6, 0.8)
+    found = equivalent_labels(np.ones(400, dtype=int), ours, baseline, COUNTS, "auroc")
+    assert np.isnan([found.value, found.low, found.high]).all()
+
+
 @pytest.mark.parametrize(
     ("counts", "match"), [((50,), "two or more"), ((200, 50, 800), "ascending"), ((50, 50, 800), "ascending")]
 )

@@ -134,7 +134,7 @@ def test_a_neighbour_without_a_label_says_so():
     train = image_set(np.full(20, -1))
     test = image_set(np.arange(3), offset=100)
     found = queries(train, test, features(np.zeros(20, int)), features(np.zeros(3, int)))
-    assert {n.label for query in found for n in query.neighbours if n.part == "train"} == {"no label"}
+    assert {n.label for query in found for n in query.neighbours if n.part == "train"} == {None}
 
 
 def test_the_gallery_shows_images_and_then_views_of_the_size_that_the_encoder_sees():
@@ -146,6 +146,16 @@ def test_the_gallery_shows_images_and_then_views_of_the_size_that_the_encoder_se
     first = np.asarray(Image.open(BytesIO(found.rows[0][0].data)))
     assert (first == train.pixels[train.rows[0], 0, 0, 0]).all()
     assert found == gallery(train, policies.natural(16), name="natural", size=16)
+
+
+def test_views_of_sixteen_bits_are_as_bright_as_their_original():
+    ramp = np.linspace(900, 1100, 16 * 16).reshape(16, 16).astype(np.uint16)
+    train = data.open([ramp, ramp]).with_labels(np.array([0, 1]), CLASSES[:2])
+    found = gallery(train, policies.ct(16), name="ct", size=16)
+    for row in found.rows:
+        pictures = [np.asarray(Image.open(BytesIO(one.data))) for one in row]
+        assert max(int(one.max()) for one in pictures[1:]) > 128
+        assert pictures[0].max() == 255
 
 
 def test_counts_are_those_of_the_labels_on_each_side():

@@ -7,17 +7,9 @@ import pytest
 
 from kontrast.evaluate import intervals
 from kontrast.study.contents import Difference, Row
-from kontrast.study.findings import (
-    Truth,
-    chosen,
-    differences,
-    outlook,
-    recommendation,
-    savings,
-    score_rows,
-    verdicts,
-)
+from kontrast.study.findings import Truth, differences, savings, score_rows
 from kontrast.study.plan import Answers, Budget, arms
+from kontrast.study.verdict import chosen, outlook, recommendation, verdicts
 
 TEST = np.arange(200) % 2
 VALIDATION = np.arange(50) % 2
@@ -71,7 +63,7 @@ def test_the_recommendation_follows_the_validation_part_against_the_order_of_the
     assert chosen(rows, 20).arm == "byol-linear"
     said = recommendation(rows, "accuracy", len(VALIDATION))
     assert said.startswith("Recommended with 20 labels: BYOL, linear probe.")
-    assert "50 labelled validation images" in said
+    assert "50 validation images whose labels no model had learned from" in said
     assert "(90.0 %; SimCLR, linear probe 60.0 %; From scratch 50.0 %; Untrained encoder, linear probe 50.0 %)" in said
     assert "not by the test score" in said
 
@@ -90,14 +82,14 @@ def test_a_baseline_is_recommended_where_it_is_best():
 def test_the_verdict_is_about_the_method_chosen_on_the_validation_part():
     _, rows, found = study(scores((0.95, 0.60), (0.70, 0.90), (0.80, 0.95)))
     [said] = verdicts(rows, found)
-    assert said.startswith("With 20 labels, BYOL, linear probe: ")
+    assert ": BYOL, linear probe reaches " in said
 
 
 def test_without_a_validation_part_nothing_is_recommended_and_the_first_method_is_judged():
     _, rows, found = study(scores((0.6, 0), (0.9, 0), (0.7, 0)), validation=False)
     assert all(row.validation is None for row in rows)
-    assert recommendation(rows, "accuracy", 0).startswith("No recommendation: some class has too few labels")
-    assert verdicts(rows, found)[0].startswith("With 20 labels, SimCLR, linear probe: ")
+    assert recommendation(rows, "accuracy", 0).startswith("No recommendation: there are too few labels")
+    assert ": SimCLR, linear probe reaches " in verdicts(rows, found)[0]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +104,7 @@ def test_without_a_validation_part_nothing_is_recommended_and_the_first_method_i
 def test_the_verdict_says_whether_pre_training_helps_in_the_numbers_of_the_estimates(ours, theirs, finding):
     cells, rows, found = study(scores((ours, 0.9), (0.5, 0.5), (theirs, 0.7)))
     [said] = verdicts(rows, found)
-    assert f": {finding} (" in said
+    assert said.startswith(f"With 20 labels, {finding}: SimCLR, linear probe reaches ")
 
     def stacked(key):
         return np.stack([np.stack([cell.test for cell in row]) for row in cells[key, FEW]])
@@ -130,8 +122,8 @@ def test_the_verdict_says_whether_pre_training_helps_in_the_numbers_of_the_estim
 def test_the_verdict_has_a_headline_for_the_fewest_labels_and_one_sentence_for_all_others():
     _, rows, found = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)), budgets=(MANY, FEW))
     headline, others = verdicts(rows, found)
-    assert headline.startswith("With 20 labels, SimCLR, linear probe: 90.0 %")
-    assert others.startswith("More labels: with 180 (SimCLR, linear probe), pre-training helps (+30.0 points [")
+    assert headline.startswith("With 20 labels, pre-training helps: SimCLR, linear probe reaches 90.0 %")
+    assert others.startswith("More labels: with 180, pre-training helps (SimCLR, linear probe, +30.0 points [")
     assert recommendation(rows, "accuracy", 50).startswith("Recommended with 20 labels")
 
 
@@ -166,12 +158,15 @@ def gain(value, half, of_runs, *, num_labels=20, num_seeds=3):
 @pytest.mark.parametrize(
     ("value", "half", "of_runs", "num_seeds", "expected"),
     [
-        (0.02, 0.04, 0.8, 3, "about 4 times as many seeds (--seeds) would show it: 80 %"),
-        (0.02, 0.04, 0.8, 1, "about 4 times as many label draws (--draws) would show it: 80 %"),
-        (-0.02, 0.05, 0.3, 3, "about 7 times as many test images would show it: 70 %"),
-        (0.01, 0.05, 0.3, 3, "could not be told from chance with 25 times the evidence"),
-        (0.0, 0.05, 0.3, 3, "could not be told from chance with 25 times the evidence"),
-        (np.nan, np.nan, 0.0, 3, "nothing is compared"),
+        (0.03, 0.04, 0.8, 3, "about 3 times as many seeds (--seeds) would show it."),
+        (0.03, 0.04, 0.8, 1, "about 3 times as many label draws (--draws) would show it."),
+        (-0.04, 0.05, 0.3, 3, "difference of −4.0 points is real, about 3 times as many test images would show it."),
+        (0.02, 0.04, 0.8, 3, "about 16 times as many seeds (--seeds) would show it."),
+        (0.02, 0.04, 0.55, 3, "about 4 times as many seeds (--seeds) and as many times the test images would show it"),
+        (0.01, 0.05, 0.3, 3, "cannot tell the two apart: for a difference of +1.0 points, not with 25 times"),
+        (0.17, 0.9, 0.3, 3, "cannot tell the two apart"),
+        (0.0, 0.05, 0.3, 3, "cannot tell the two apart"),
+        (0.001, 0.015, 0.3, 3, "within 2 points of 0: treat the two as equal here"),
     ],
 )
 def test_what_would_show_a_difference_follows_from_its_size_and_from_what_varies_most(
@@ -181,15 +176,18 @@ def test_what_would_show_a_difference_follows_from_its_size_and_from_what_varies
 
 
 @pytest.mark.parametrize(
-    ("many", "expected"),
+    ("few", "many", "expected"),
     [
-        (0.01, "With more labels the difference shrinks, from +10.0 points with 20 labels to +1.0 with 180."),
-        (0.30, "With more labels the difference grows, from +10.0 points with 20 labels to +30.0 with 180."),
-        (0.09, "is not shown: the intervals overlap."),
+        (0.10, 0.01, "With more labels the difference shrinks, from +10.0 points with 20 labels to +1.0 with 180."),
+        (0.10, 0.30, "With more labels the difference grows, from +10.0 points with 20 labels to +30.0 with 180."),
+        (-0.02, -0.10, "With more labels the difference grows, from −2.0 points with 20 labels to −10.0 with 180."),
+        (-0.10, -0.02, "With more labels the difference shrinks, from −10.0 points with 20 labels to −2.0 with 180."),
+        (0.05, -0.10, "With more labels the difference turns, from +5.0 points with 20 labels to −10.0 with 180."),
+        (0.10, 0.09, "is not shown: the intervals overlap."),
     ],
 )
-def test_more_labels_change_the_difference_only_where_the_intervals_do_not_overlap(many, expected):
-    few, lots = gain(0.10, 0.02, 0.5), gain(many, 0.02, 0.5, num_labels=180)
+def test_more_labels_change_the_difference_only_where_the_intervals_do_not_overlap(few, many, expected):
+    few, lots = gain(few, 0.02, 0.5), gain(many, 0.02, 0.5, num_labels=180)
     assert outlook(few[0] + lots[0], few[1] + lots[1]).endswith(expected)
 
 
@@ -225,14 +223,69 @@ def test_differences_are_of_every_other_arm_to_the_one_from_scratch_and_between_
     assert pairs == [
         ("simclr-linear", "From scratch", "helps"),
         ("byol-linear", "From scratch", "hurts"),
-        ("untrained-linear", "From scratch", "hurts"),
+        ("untrained-linear", "From scratch", "lower"),
         ("simclr-linear", "BYOL, linear probe", "higher"),
+        ("simclr-linear", "Untrained encoder, linear probe", "higher"),
+        ("byol-linear", "Untrained encoder, linear probe", "no difference shown"),
     ]
-    assert [one.estimate.value for one in found] == pytest.approx([0.3, -0.1, -0.1, 0.4], abs=1e-6)
+    assert [one.estimate.value for one in found] == pytest.approx([0.3, -0.1, -0.1, 0.4, 0.4, 0.0], abs=1e-6)
     own, other = (
         np.stack([[c.test for c in row] for row in cells[arm, FEW]]) for arm in ("simclr-linear", "byol-linear")
     )
-    assert found[-1].estimate == intervals.difference(TEST, own.astype(float), other.astype(float), "accuracy")
+    assert found[3].estimate == intervals.difference(TEST, own.astype(float), other.astype(float), "accuracy")
+
+
+def test_what_an_untrained_encoder_does_as_well_is_no_help_of_pre_training():
+    _, rows, found = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7), untrained=(0.9, 0.5)))
+    [said] = verdicts(rows, found)
+    assert said.startswith(
+        "With 20 labels, better than from scratch, but not shown to be better than “Untrained encoder, linear probe” "
+        "(0.0 points ["
+    )
+
+
+def test_with_given_weights_these_are_what_pre_training_has_to_beat():
+    given = arms(("simclr",), ("linear",), "weights.safetensors")
+    wanted = {arm.key: (0.6, 0.6) for arm in given} | {"simclr-linear": (0.9, 0.9), "given-linear": (0.9, 0.5)}
+    cells = answers(wanted)
+    rows = score_rows(cells, given, (FEW,), TRUTH, "accuracy")
+    [said] = verdicts(rows, differences(cells, given, (FEW,), TRUTH, "accuracy"))
+    assert "not shown to be better than “Given weights, linear probe”" in said
+
+
+def test_arms_less_than_one_validation_image_apart_are_told_as_equal_and_the_cheaper_one_is_recommended():
+    _, rows, _ = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7), untrained=(0.5, 0.9)))
+    said = recommendation(rows, "accuracy", len(VALIDATION))
+    assert said.startswith("Recommended with 20 labels: Untrained encoder, linear probe.")
+    assert said.endswith("SimCLR, linear probe did as well, to one image.")
+
+
+def test_a_score_that_validation_images_do_not_define_recommends_nothing():
+    cells, _, _ = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)))
+    one_class = Truth(test=TEST, test_groups=None, validation=np.zeros(50, dtype=int))
+    rows = score_rows(cells, ARMS, (FEW,), one_class, "auroc")
+    assert {row.validation for row in rows} == {None}
+    assert recommendation(rows, "auroc", 50).startswith("No recommendation: ")
+    assert "define AUROC" in recommendation(rows, "auroc", 50)
+
+
+def test_a_score_that_test_images_do_not_define_compares_nothing():
+    cells, _, _ = study(scores((0.9, 0.9), (0.5, 0.5), (0.6, 0.7)), budgets=(FEW, MANY))
+    one_class = Truth(test=np.zeros(200, dtype=int), test_groups=None, validation=VALIDATION)
+    asked = (cells, ARMS, (FEW, MANY), one_class, "auroc")
+    rows, found = score_rows(*asked), differences(*asked)
+    assert verdicts(rows, found) == ("These test images do not define AUROC, so nothing is compared.",)
+    assert outlook(rows, found) == ""
+    assert all(np.isnan([one.value, one.low, one.high]).all() for one in savings(*asked))
+
+
+def test_patients_are_resampled_as_a_whole_in_differences_and_savings():
+    cells, _, _ = study(scores((0.8, 0.9), (0.5, 0.5), (0.7, 0.7)), budgets=(FEW, MANY), seeds=1, num_draws=1)
+    patients = Truth(test=TEST, test_groups=np.arange(200) // 20, validation=VALIDATION)
+    found = differences(cells, ARMS, (FEW,), patients, "accuracy")
+    assert {one.estimate.num_groups for one in found} == {10}
+    plain, grouped = (savings(cells, ARMS, (FEW, MANY), truth, "accuracy") for truth in (TRUTH, patients))
+    assert [(one.low, one.high) for one in plain] != [(one.low, one.high) for one in grouped]
 
 
 def test_methods_are_compared_with_given_weights_and_given_weights_with_each_other_never():

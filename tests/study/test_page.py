@@ -366,7 +366,7 @@ def test_the_sections_come_in_the_order_in_which_a_reader_asks(full):
         ("queries", (), ["Nearest neighbours", "cosine"]),
         ("gallery", None, ["augmentation does", 'class="views']),
         ("cost", {}, ["Hardware"]),
-        ("repeat", "", ["from its own folder"]),
+        ("repeat", "", ["its folder holds"]),
         ("notes", (), ["keep in mind"]),
         ("skipped", (), ["Skipped files"]),
     ],

@@ -139,13 +139,25 @@ def test_every_hard_image_has_its_label_its_prediction_and_its_probability(full_
 
 def test_neighbours_are_counted_and_those_of_another_label_are_marked(full_html):
     found = section(full_html, "queries")
-    assert "2 of the 3 neighbours shown have the label of their query" in words(found)
+    assert "2 of the 3 labelled neighbours shown have the label of their query" in words(found)
     assert [words(each) for each in re.findall("<li.*?</li>", found, re.DOTALL)] == [
         "healthy train, 0.98 0.png",
         "healthy train, 0.88 1.png",
         "≠ pneumonia train, 0.78 2.png",
     ]
     assert found.count('class="other"') == 1
+
+
+def test_a_neighbour_without_a_label_neither_agrees_nor_differs(full):
+    [first] = full.queries
+    near = replace(first.neighbours[0], label=None)
+    found = section(
+        render(replace(full, queries=(replace(first, neighbours=(near, *first.neighbours[1:])),))), "queries"
+    )
+    assert "1 of the 2 labelled neighbours shown have the label of their query" in words(found)
+    assert "1 neighbour has no label." in words(found)
+    assert "≠ no label" not in words(found)
+    assert "no label train" in words(found)
 
 
 def test_the_gallery_names_the_original_and_each_view(full_html):

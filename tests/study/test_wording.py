@@ -23,8 +23,8 @@ def test_a_difference_that_rounds_to_nothing_has_no_sign():
     [
         (340.4, 210.0, 800.0, ("340", "[210, 800]", "4.0 ×")),
         (340.4, 0.0, math.inf, ("340", "[43 or fewer, more than 857]", "4.0 ×")),
-        (0.0, 0.0, 60.0, ("43 or fewer", "[43 or fewer, 60]", "0.5 × or less")),
-        (0.0, 0.0, 0.0, ("43 or fewer", "[43 or fewer]", "0.5 × or less")),
+        (0.0, 0.0, 60.0, ("43 or fewer", "[43 or fewer, 60]", "at most 0.5 ×")),
+        (0.0, 0.0, 0.0, ("43 or fewer", "[43 or fewer]", "at most 0.5 ×")),
         (math.inf, 500.0, math.inf, ("more than 857", "[500, more than 857]", "more than 10 ×")),
         (math.inf, math.inf, math.inf, ("more than 857", "[more than 857]", "more than 10 ×")),
         (60.0, 60.0, 60.0, ("60", "[60, 60]", "0.7 ×")),
