@@ -167,10 +167,14 @@ def _with_study(words: list[str]) -> list[str]:
     if first is None:
         return words
     words = _without(words, "--from")
+    if _flag(words, "--recipe") is not None:
+        raise InputError(
+            f"--from {first} is a recipe already, with all settings of that study: leave out one of the two"
+        )
     settings = Path(first) / "config.yaml"
     if not settings.is_file():
         raise InputError(f"--from names the folder of a study; {first or 'nothing'} holds no config.yaml")
-    out = [] if _flag(words, "--out") is not None else ["--out", f"{Path(first)}-repeated"]
+    out = [] if _flag(words, "--out") is not None else ["--out", f"{Path(first).resolve()}-repeated"]
     return [*words, "--recipe", str(settings), "--repeats", first, *out]
 
 

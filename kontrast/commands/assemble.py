@@ -19,7 +19,9 @@ from kontrast.augment.policies import POLICIES, Policy
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet, hold_out
 from kontrast.errors import InputError
+from kontrast.files import whole_file
 from kontrast.methods import METHODS, Method
+from kontrast.nn.classifier import is_classifier
 from kontrast.nn.encoders import Encoder, Stem, encoder
 
 
@@ -67,7 +69,13 @@ class Parts:
 
 
 def open_data(options: DataOptions) -> ImageSet:
-    """The images that the options name."""
+    """The images that the options name.
+
+    Raises:
+        InputError: They cannot be opened, or none of them is asked for.
+    """
+    if options.limit is not None and options.limit < 1:
+        raise InputError(f"there is nothing to do without images; --limit is {options.limit}, so give 1 or more")
     found = data_package.open(
         options.data,
         labels=options.labels,
@@ -101,6 +109,20 @@ def require_labels(data: ImageSet, what: str) -> None:
     """
     if not len(labelled_positions(data)):
         raise InputError(f"{what} needs labels; {data.name} has none, so name a table with --labels")
+
+
+def check_test(test: ImageSet) -> None:
+    """Refuse test images too few for an interval; asked before anything trains.
+
+    Raises:
+        InputError: It is one image, or where there are groups, one group.
+    """
+    unit, count = ("images", len(test)) if test.groups is None else ("groups", len(np.unique(test.groups)))
+    if count < 2:
+        raise InputError(
+            f"scores have intervals, which take at least two labelled test {unit}; {test.name} has {count}, so label "
+            f"more {unit}, or change the column `split`"
+        )
 
 
 def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: int) -> Encoder:
@@ -160,7 +182,7 @@ def claim_folder(out: Path, settings: dict[str, Any], *, resume: bool, can_resum
         InputError: It holds something already and `resume` is not set, or it was made with other settings.
     """
     file = out / "config.yaml"
-    wanted = json.loads(json.dumps(settings, default=_plain))
+    wanted = as_written(settings)
     if file.is_file() and resume:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
         changed = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
@@ -171,13 +193,18 @@ def claim_folder(out: Path, settings: dict[str, Any], *, resume: bool, can_resum
                 "now, so give the old value or another --out"
             )
         return
-    partial = out / ".config.yaml.partial"
-    if out.is_file() or (out.is_dir() and set(out.iterdir()) - {partial}):
+    left_by_a_kill = out / ".config.yaml.partial"
+    if out.is_file() or (out.is_dir() and set(out.iterdir()) - {left_by_a_kill}):
         go_on = "add --resume or " if file.is_file() and can_resume else ""
         raise InputError(f"--out must be a new or empty folder; {out} holds something, so {go_on}name another")
-    out.mkdir(parents=True, exist_ok=True)
-    partial.write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    partial.replace(file)
+    with whole_file(file) as partial:
+        partial.write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as `config.yaml` holds them: data by their name, paths as text."""
+    written: dict[str, Any] = json.loads(json.dumps(settings, default=_plain))
+    return written
 
 
 def check_same_data(out: Path, found: dict[str, Any]) -> None:
@@ -205,6 +232,8 @@ def data_name(data: Any) -> str:
 
 def kept(out: Path, *, can_resume: bool) -> str:
     """What an interrupted command left in its folder, in words."""
+    if is_classifier(out):
+        return f"{out} keeps the classifier, which can be used; some of its scores or its card are missing"
     checkpoints = sorted(out.glob("checkpoint/epoch_*.pt"))
     if checkpoints and not can_resume:
         return f"{out} is not finished and can be deleted; the same command with another --out starts anew"
@@ -219,11 +248,9 @@ def kept(out: Path, *, can_resume: bool) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all; numbers that are not finite, which JSON does not know, become null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     text = json.dumps(_strict(content), indent=2, default=str, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -147,19 +147,23 @@ def _scores(subject: Subject, known: _Known) -> list[str]:
     if not rows:
         return ["Nothing was measured: no score of these weights is known, so measure before you rely on them."]
     shown = table(("Classifier", "Labels", "Draws", *(name.replace("_", " ") for name in METRICS)), rows)
-    note = "With 95 % intervals over test images (whole groups where there are groups) and label draws."
-    return [*shown, "", note]
+    draws = [_whole(row.get("draws")) for name, content in known.evaluations.items() for row in _rows(name, content)]
+    also = " and, in rows of several draws, over these" if max(draws) > 1 else ""
+    return [*shown, "", f"With 95 % intervals over test images (whole groups where there are groups){also}."]
+
+
+def _rows(name: str, content: dict[str, Any]) -> list[dict[str, Any]]:
+    """One for the test of a classifier; for a protocol, one for each number of labels."""
+    rows = content.get("rows") if name != "test" else [{**content, "draws": 1}]
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _score_rows(subject: Subject, name: str, content: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row for the test of a classifier; for a protocol, one for each number of labels."""
-    rows = content.get("rows") if name != "test" else [{**content, "draws": 1}]
     tested = "this classifier" if subject.classifier else "the classifier trained with this encoder"
     title = tested if name == "test" else f"{name} on the encoder"
     return [
         (title, _count(row.get("labels")), _count(row.get("draws")), *_estimates(_dict(row.get("scores"))))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict)
+        for row in _rows(name, content)
     ]
 
 
@@ -189,9 +193,7 @@ def _limits(subject: Subject, known: _Known) -> list[str]:
         lines += [_of_the_test(known)]
         lines += ["One encoder, trained once: intervals do not say how another training would have ended."]
     if subject.classifier:
-        lines += [
-            "It always chooses among its classes. An image of none of them gets an answer too, sometimes a sure one."
-        ]
+        lines += [_of_other_images(subject.classifier)]
     if known.is_tuned and not known.run.get("groups"):
         lines += [
             "No groups were given. If one patient has several images, some may have trained and others tested, "
@@ -206,6 +208,15 @@ def _limits(subject: Subject, known: _Known) -> list[str]:
     if any(str(settings.get("data")).startswith("sample:") for settings in (known.settings, known.pretraining)):
         lines += ["Sample data were used, which are there to try things out: these scores say nothing of other images."]
     return lines
+
+
+def _of_other_images(classifier: ClassifierSpec) -> str:
+    if classifier.multilabel:
+        return (
+            "It knows its classes only. Of what is none of them it says nothing, and an image of another kind gets an "
+            "answer for each class too, sometimes a sure one."
+        )
+    return "It always chooses among its classes. An image of none of them gets an answer too, sometimes a sure one."
 
 
 def _of_the_test(known: _Known) -> str:

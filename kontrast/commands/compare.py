@@ -208,7 +208,7 @@ def _verdict(studies: list[Finished], differences: list[Difference]) -> tuple[st
         f"({wording.gain(one.estimate)})"
         for one in shown[:3]
     )
-    metric = wording.metric(differences[0].metric).lower()
+    metric = wording.metric_inline(differences[0].metric)
     headline = f"{len(shown)} of {len(differences)} paired differences of {metric} leave out 0"
     return (f"{headline}{': ' if named else ''}{named}{'; …' if len(shown) > 3 else ''}.", *own)
 

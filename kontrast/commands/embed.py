@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
-from kontrast.commands.files import check_out, whole_file, write_csv, write_parquet
+from kontrast.commands.files import check_out, write_csv, write_parquet
 from kontrast.data import ImageSet
 from kontrast.evaluate.stored import stored_features
+from kontrast.files import whole_file
 from kontrast.nn.encoders import load_encoder
 from kontrast.train.parallel import choose_device
 

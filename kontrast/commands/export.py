@@ -16,9 +16,9 @@ from torch import nn
 from kontrast.commands.assemble import named
 from kontrast.commands.call import keyword_call
 from kontrast.commands.card import Subject, model_card
-from kontrast.commands.files import whole_file
 from kontrast.commands.loading import encoder_lines, onnx_lines
 from kontrast.errors import InputError
+from kontrast.files import whole_file
 from kontrast.nn.classifier import Classifier, is_classifier, load_classifier
 from kontrast.nn.encoders import Encoder, load_encoder, save_encoder
 from kontrast.nn.onnx import Parity, measure_parity, require_onnx, write_onnx

@@ -1,11 +1,9 @@
-"""Results that are one file: never overwritten, written whole or not at all."""
+"""Results that are one file: never overwritten, as text or as a table."""
 
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,6 @@ def check_out(out: Path, suffixes: Iterable[str], what: str) -> None:
         raise InputError(f"--out must end in {', '.join(suffixes)}; got {out.name}")
     if out.exists():
         raise InputError(f"{what} never overwrite; {out} is there already, so name another file")
-
-
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A path beside `out` to write to: it becomes `out` if all goes well, and nothing is left of it if not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        yield partial
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -31,7 +31,6 @@ from kontrast.commands.assemble import (
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.card import CARD, folder_card
-from kontrast.commands.files import whole_file
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import OpenRun, RunOptions, open_run
 from kontrast.data import ImageSet, validation_part
@@ -40,6 +39,7 @@ from kontrast.evaluate import finetune as tuning
 from kontrast.evaluate.calibration import HIGHEST, calibrated, reliability, risk_coverage, temperature
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.metrics import METRICS
+from kontrast.files import whole_file
 from kontrast.methods.supervised import Supervised
 from kontrast.nn.classifier import ClassifierSpec, save_classifier
 from kontrast.nn.encoders import Encoder
@@ -87,8 +87,8 @@ def run(options: Finetune) -> Path:
     head = method.classify[-1]
     assert isinstance(head, nn.Linear)
     write_json(options.out / "run.json", _origin(options, opened, labelled))
-    _score(options.out, opened, labelled, method, spec)
     save_classifier(head, spec, options.out)
+    _score(options.out, opened, labelled, method, spec)
     with whole_file(options.out / CARD) as partial:
         partial.write_text(folder_card(options.out), encoding="utf-8")
     log.info("the classifier is in %s, and what to know of it in %s", options.out, options.out / CARD)
@@ -196,10 +196,13 @@ def _origin(options: Finetune, opened: OpenRun, labelled: ImageSet) -> dict[str,
     given = parts is not None and bool(np.isin(parts, ["test", "validation"]).all())
     found = {**provenance(labelled), "labels_per_class": _per_class(labelled), "test_images": len(opened.test)}
     found["groups"] = None if labelled.groups is None else len(np.unique(labelled.groups))
-    found["split"] = "the data's own" if given else "a fifth of the labelled images, drawn by class"
-    if not given and labelled.groups is not None:
-        found["split"] += " and whole groups"
+    found["split"] = "the data's own" if given else f"a fifth of the labelled images, drawn {_how_drawn(labelled)}"
     return found | {"pretraining": _before(options.run)}
+
+
+def _how_drawn(labelled: ImageSet) -> str:
+    drawn = "at random" if labelled.is_multilabel else "by class"
+    return drawn if labelled.groups is None else f"{drawn} in whole groups"
 
 
 def _per_class(labelled: ImageSet) -> list[int]:

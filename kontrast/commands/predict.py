@@ -32,13 +32,14 @@ from torch import nn
 from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
-from kontrast.commands.files import check_out, whole_file, write_csv, write_parquet
+from kontrast.commands.files import check_out, write_csv, write_parquet
 from kontrast.commands.run import run_settings
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
 from kontrast.evaluate.calibration import calibrated, confidences
 from kontrast.evaluate.features import apply
 from kontrast.evaluate.metrics import Floats
+from kontrast.files import whole_file
 from kontrast.nn.classifier import Classifier, load_classifier
 from kontrast.train.parallel import choose_device
 

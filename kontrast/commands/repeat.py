@@ -15,9 +15,9 @@ import yaml
 from numpy.typing import NDArray
 
 from kontrast.commands.assemble import as_written
-from kontrast.commands.files import whole_file
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
+from kontrast.files import whole_file
 
 log = logging.getLogger("kontrast")
 
@@ -93,8 +93,8 @@ def check_settings(first: Path, settings: Mapping[str, Any]) -> None:
     """
     read_study(first)  # refuses a folder that is none
     known, wanted = dict(_flat(read_settings(first))), dict(_flat(as_written(settings)))
-    for key in known.keys() & wanted.keys() - {"device"}:
-        if known[key] != wanted[key]:
+    for key in known:
+        if key != "device" and key in wanted and known[key] != wanted[key]:
             flag = f"--{key.replace('_', '-')}"
             raise InputError(
                 f"a repeat keeps the settings of its study; {key} is {known[key]!r} in {first} and {wanted[key]!r} "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kontrast.commands.assemble import DataOptions, data_name, open_data, require_labels, split
+from kontrast.commands.assemble import DataOptions, check_test, data_name, open_data, require_labels, split
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
@@ -55,8 +55,8 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
         what: What needs labels, for the error where there are none.
 
     Raises:
-        InputError: The folder is not a finished run, its data have no labels or other channels, or they are a sample of
-            the same origin as one that the run learned from.
+        InputError: The folder is not a finished run, its data have no labels, too few test images or other channels,
+            or they are a sample of the same origin as one that the run learned from.
     """
     settings = run_settings(options.run)
     encoder = load_encoder(options.run)
@@ -73,6 +73,7 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
     check_channels(encoder, data)
     parts = split(data)
     assert parts.test is not None, "data with labels have a test part"
+    check_test(parts.test)
     num_seen = 0 if chosen == trained_on else _num_seen(trained_on, parts.test)
     if num_seen:
         log.warning(

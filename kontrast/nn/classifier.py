@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kontrast.errors import InputError
+from kontrast.files import whole_file
 from kontrast.nn.encoders import Encoder, load_encoder
 
 WEIGHTS, DESCRIPTION = "classifier.safetensors", "classifier.json"
@@ -53,12 +54,9 @@ def is_classifier(run: Path) -> bool:
 
 def save_classifier(head: nn.Linear, spec: ClassifierSpec, folder: Path) -> None:
     """Write `classifier.safetensors` and then `classifier.json`, each atomically, beside the encoder in its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial, text = folder / f".{WEIGHTS}.partial", folder / f".{DESCRIPTION}.partial"
-    save_file({k: v.detach().contiguous().cpu() for k, v in head.state_dict().items()}, partial)
-    text.write_text(json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / WEIGHTS)
-    text.replace(folder / DESCRIPTION)
+    with whole_file(folder / DESCRIPTION) as text, whole_file(folder / WEIGHTS) as partial:
+        save_file({k: v.detach().contiguous().cpu() for k, v in head.state_dict().items()}, partial)
+        text.write_text(json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8")
 
 
 def load_classifier(run: Path) -> Classifier:

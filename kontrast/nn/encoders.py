@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kontrast.batch import as_float
 from kontrast.errors import InputError
+from kontrast.files import whole_file
 from kontrast.nn.import_timm import import_timm
 from kontrast.nn.weights import load_weights
 
@@ -111,15 +112,11 @@ def encoder(
 
 def save_encoder(built: Encoder, folder: Path, *, stem: str = "encoder") -> None:
     """Write `encoder.safetensors`, which plain timm loads, and `encoder.json`, which says how; both atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().contiguous().cpu() for k, v in built.net.state_dict().items()}
-    partial = folder / f".{stem}.safetensors.partial"
-    save_file(weights, partial)
     description = {**asdict(built.spec), "width": built.width, "rebuild": rebuild_lines(built, f"{stem}.safetensors")}
-    text = folder / f".{stem}.json.partial"
-    text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / f"{stem}.safetensors")
-    text.replace(folder / f"{stem}.json")
+    with whole_file(folder / f"{stem}.json") as text, whole_file(folder / f"{stem}.safetensors") as partial:
+        save_file(weights, partial)
+        text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def load_encoder(path: Path) -> Encoder:

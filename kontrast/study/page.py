@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from kontrast.files import whole_file
 from kontrast.study import looks, maps, sections, training, wording
 from kontrast.study.arms import arms_of, runs_of
 from kontrast.study.contents import Page, Picture
@@ -76,15 +76,8 @@ def write(page: Page, path: Path) -> None:
         ValueError: As in `render`.
     """
     html = render(page).encode()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(html)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        partial.write_bytes(html)
 
 
 @cache

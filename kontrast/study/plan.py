@@ -6,7 +6,6 @@ interrupted study goes on with the cells that are missing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kontrast.data import ImageSet, draw, validation_part
+from kontrast.files import whole_file
 from kontrast.methods import METHODS
 
 Positions = NDArray[np.int64]
@@ -138,13 +138,8 @@ def cell_path(out: Path, arm: Arm, seed: int, drawn: Draw) -> Path:
 
 def write_answers(path: Path, answers: Answers) -> None:
     """Write predictions whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, test=answers.test, validation=answers.validation, labelled=answers.labelled)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def read_answers(path: Path) -> Answers:

@@ -45,6 +45,12 @@ def test_a_limit_keeps_the_shares_of_training_and_test(digits):
     assert np.bincount(found.labels).min() >= 48
 
 
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_below_one_is_refused(limit, images):
+    with pytest.raises(InputError, match=f"--limit is {limit}, so give 1 or more"):
+        open_data(DataOptions(data=str(images), limit=limit))
+
+
 def test_images_without_labels_all_train(draw_folder, tmp_path):
     flat = draw_folder(tmp_path / "flat", kinds=(".",), count=5)
     parts = split(open_data(DataOptions(data=str(flat))))
@@ -110,8 +116,15 @@ def test_a_file_or_a_folder_of_other_things_is_never_claimed(tmp_path):
 
 def test_data_are_named_without_addresses_in_memory(digits):
     assert data_name(Path("images")) == "images"
-    assert data_name(digits) == "sample:digits-5k" or data_name(digits) == digits.name
+    assert data_name(digits) == "sample:digits-5k"
     assert data_name([torch.zeros(1, 4, 4)]) == "list"
+
+
+def test_a_trained_classifier_is_not_called_unfinished(untrained, tmp_path):
+    untrained(tmp_path, classes=("a", "b"))
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/epoch_00012.pt").touch()
+    assert "keeps the classifier, which can be used" in kept(tmp_path, can_resume=False)
 
 
 def test_what_is_kept_is_said_in_the_words_of_the_command(tmp_path):

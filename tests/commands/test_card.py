@@ -73,6 +73,27 @@ def test_scores_of_protocols_are_in_the_card_of_an_export(run, card, tmp_path):
     assert "Nothing was measured" not in text
 
 
+OVER_IMAGES = "With 95 % intervals over test images (whole groups where there are groups)"
+
+
+def test_intervals_are_over_label_draws_only_where_there_are_several(classifier, untrained, card, tmp_path):
+    assert f"{OVER_IMAGES}.\n" in (classifier / "MODEL_CARD.md").read_text()
+    run = untrained(tmp_path / "run", classes=("a", "b"))
+    change(run / "evaluations/test.json", labels=7, scores={})
+    change(run / "evaluations/knn.json", rows=[{"labels": 4, "draws": 1, "scores": {}}])
+    assert f"{OVER_IMAGES}.\n" in folder_card(run)
+    rows = [{"labels": 4, "draws": 5, "scores": {}}, {"labels": 9, "draws": 1, "scores": {}}]
+    change(run / "evaluations/knn.json", rows=rows)
+    assert f"{OVER_IMAGES} and, in rows of several draws, over these.\n" in folder_card(run)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_only_a_classifier_of_one_class_an_image_always_chooses(multilabel, untrained, tmp_path):
+    text = folder_card(untrained(tmp_path / "run", classes=("a", "b"), multilabel=multilabel))
+    assert ("It always chooses among its classes." in text) is not multilabel
+    assert ("gets an answer for each class too" in text) is multilabel
+
+
 def test_a_snapshot_has_no_scores_of_the_finished_run(untrained, card, tmp_path):
     from kontrast.nn.encoders import load_encoder, save_encoder
 

@@ -205,7 +205,9 @@ def test_multilabel_and_grouped_data_are_trained_scored_and_predicted(run, known
     assert found["risk_coverage"][0]["answered"] == 1
     text = (out / "MODEL_CARD.md").read_text()
     assert "any number of 2 classes: light, odd." in text
-    assert "drawn by class and whole groups" in text
+    assert "split: a fifth of the labelled images, drawn at random in whole groups" in text
+    assert "It always chooses among its classes" not in text
+    assert "an answer for each class too, sometimes a sure one" in text
     with package.predict(run=out, data=several, out=tmp_path / "p.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[-3:] == ["unanswered", "p:light", "p:odd"]
@@ -217,6 +219,57 @@ def test_after_ctrl_c_the_folder_is_no_classifier(run, noisy, interrupted, refus
     words = ["finetune", "classification", run, "--data", noisy, *FAST, "--epochs", 500, "--out", out]
     code, said = interrupted(words, when=lambda: (out / "metrics.jsonl").exists(), send=signal.SIGINT)
     assert code == 130
-    assert "can be deleted" in said or "nothing was finished yet" in said
+    assert "stopped; nothing was finished yet, so nothing is kept" in " ".join(said.split())
     assert not (out / "classifier.json").exists()
     assert "so make one with kontrast finetune" in refused("predict", out, noisy, "--out", tmp_path / "p.csv")
+
+
+class Unreadable(np.ndarray):
+    """Pixels on a disk that has gone bad where the test images lie."""
+
+    bad = ()
+
+    def __getitem__(self, rows):
+        if np.isin(rows, Unreadable.bad).any():
+            raise OSError("the disk is broken")
+        return np.asarray(self)[rows]
+
+
+def test_what_was_trained_is_kept_where_scoring_fails(run, noisy, tmp_path, monkeypatch):
+    opened = data.open(noisy)
+    monkeypatch.setattr(Unreadable, "bad", split(opened).test.rows)
+    broken = replace(opened, pixels=opened.pixels.view(Unreadable))
+    out = tmp_path / "c"
+    words = {"epochs": 1, "batch_size": 64, "precision": "float32", "calibrate": False}
+    with pytest.raises(OSError, match="the disk is broken"):
+        package.finetune(run=run, task="classification", data=broken, out=out, **words)
+    assert not (out / "evaluations/test.json").exists()
+    whole = package.finetune(run=run, task="classification", data=opened, out=tmp_path / "whole", **words)
+    assert (out / "classifier.safetensors").read_bytes() == (whole / "classifier.safetensors").read_bytes()
+    assert (out / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
+    assert package.predict(run=out, data=str(noisy), out=tmp_path / "p.csv").is_file()
+
+
+def test_too_few_test_images_or_groups_for_an_interval_are_refused_before_anything_trains(
+    run, images, refused, tmp_path
+):
+    names = sorted(images.rglob("*.png"))
+
+    def table(name, tests, group):
+        rows = [(p, p.parent.name, "test" if p in tests else "train", group(p)) for p in names]
+        with (tmp_path / name).open("w", newline="") as file:
+            csv.writer(file).writerows([("path", "label", "split", "group"), *rows])
+        return tmp_path / name
+
+    tests = [names[0], names[1], names[-1]]
+    one_group = table("group.csv", tests, lambda path: "tested" if path in tests else path.stem)
+    one_image = table("image.csv", tests[:1], lambda path: "")
+    for command in (["finetune", "classification"], ["evaluate", "linear"]):
+        before = sorted(run.rglob("*"))
+        out = ["--out", tmp_path / "out"] if command[0] == "finetune" else []
+        said = refused(*command, run, "--data", one_group, *out)
+        assert f"at least two labelled test groups; {one_group} has 1, so label more groups" in said
+        said = refused(*command, run, "--data", one_image, *out)
+        assert f"{one_image} has 1, so label more" in said
+        assert not (tmp_path / "out").exists()
+        assert sorted(run.rglob("*")) == before

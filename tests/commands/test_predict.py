@@ -137,6 +137,8 @@ def test_wrong_input_is_refused_and_writes_nothing(run, classifier, images, refu
     )
     words = ["predict", classifier, images, "--out", out]
     assert "lies in 0..1; --abstain-below is 80.0" in refused(*words, "--abstain-below", 80)
+    assert "--limit is 0, so give 1 or more" in refused(*words, "--limit", 0)
+    assert "--limit is -3, so give 1 or more" in refused(*words, "--limit", -3)
     assert "there is no folder" in refused("predict", classifier, tmp_path / "none", "--out", out)
     colour = draw_folder(tmp_path / "colour", channels=3, count=3)
     assert "use --channels 1" in refused("predict", classifier, colour, "--out", out)

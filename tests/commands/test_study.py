@@ -7,12 +7,16 @@ import re
 import shutil
 import signal
 from html import escape
+from importlib.metadata import version
 
 import numpy as np
 import pytest
+import yaml
 
+import kontrast as package
 from kontrast import data
 from kontrast.commands.assemble import labelled_positions, split
+from kontrast.errors import InputError
 from kontrast.methods import METHODS, Supervised
 from kontrast.study.plan import read_answers, validation_positions
 
@@ -44,13 +48,19 @@ def done(tmp_path_factory, images, training, scoring):
 def test_a_study_of_a_class_folder_writes_a_page_with_its_verdict_and_settings(done):
     page = (done / "report.html").read_text()
     rows, found = content(done)
-    assert "With 4 labels, SimCLR, linear probe: " in page
+    assert ": SimCLR, linear probe reaches " in page
     assert [row["arm"] for row in rows] == ["simclr-linear", "scratch", "untrained-linear"]
     assert all(row["num_labels"] == 4 and row["num_draws"] == 2 for row in rows)
-    assert [one["arm"] for one in found] == ["simclr-linear", "untrained-linear"]
+    assert [one["arm"] for one in found] == ["simclr-linear", "untrained-linear", "simclr-linear"]
     assert "encoder: test_efficientnet" in page
     assert "One pre-training seed" in page
     assert "kontrast study --recipe" in page
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    """That study in a folder of its own."""
+    return shutil.copytree(done, tmp_path / "first")
 
 
 def test_running_a_finished_study_again_trains_nothing(done, images, training, scoring, kontrast):
@@ -128,6 +138,21 @@ def test_a_table_of_ones_own_images_with_groups_is_studied_group_by_group(
     assert all(row["scores"]["accuracy"]["num_groups"] > 1 for row in content(out)[0])
 
 
+def test_a_single_test_group_or_image_is_refused_before_anything_trains(images, training, scoring, refused, tmp_path):
+    names = sorted(images.rglob("*.png"))
+    tested = [*names[:4], *names[-4:]]
+    rows = [(p, p.parent.name, *(("test", "tested") if p in tested else ("train", p.stem))) for p in names]
+    groups = write_table(tmp_path / "groups.csv", rows, ["path", "label", "split", "group"])
+    rows = [(p, p.parent.name, "test" if p == names[0] else "train") for p in names]
+    single = write_table(tmp_path / "images.csv", rows, ["path", "label", "split"])
+    words = [*training, *FAST, *scoring, "--out", tmp_path / "study"]
+    said = refused("study", groups, *words)
+    assert f"at least two labelled test groups; {groups} has 1, so label more groups, or change the column" in said
+    said = refused("study", single, *words)
+    assert f"at least two labelled test images; {single} has 1, so label more images, or change the column" in said
+    assert not (tmp_path / "study").exists()
+
+
 def test_given_weights_become_baselines_of_an_npz_study(run, training, scoring, kontrast, tmp_path):
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 2
@@ -165,7 +190,7 @@ def test_a_class_with_a_single_training_label_is_studied_without_a_recommendatio
     out = tmp_path / "study"
     assert kontrast("study", table, *training, *FAST, *scoring, "--per-class", 1, "--out", out) == 0
     assert all(row["validation"] is None for row in content(out)[0])
-    assert "No recommendation: some class has too few labels" in (out / "report.html").read_text()
+    assert "No recommendation: there are too few labels for a validation part" in (out / "report.html").read_text()
 
 
 class LabelReader(Supervised):
@@ -250,6 +275,7 @@ def test_wrong_numbers_and_methods_are_refused(images, training, refused, tmp_pa
     assert "--seeds is 0" in refused(*words, "--seeds", 0)
     assert "--draws is 0" in refused(*words, "--draws", 0)
     assert "did you mean simclr?" in refused(*words, "--methods", "simcrl")
+    assert "--limit is 0, so give 1 or more" in refused(*words, "--limit", 0)
     assert "always in a study, as its baseline" in refused(*words, "--methods", "supervised")
     assert "fraction of the labels lies above 0" in refused(*words, "--fractions", 50)
     assert not (tmp_path / "study").exists()
@@ -288,17 +314,95 @@ def test_a_repeat_on_changed_labels_is_refused_and_takes_no_folder(
 
 def test_a_repeat_of_a_folder_that_is_no_study_is_refused(refused, tmp_path):
     assert "holds no config.yaml" in refused("study", "--from", tmp_path)
+    (tmp_path / "config.yaml").write_text("data: images\n")
+    assert "holds study.json" in refused("study", "--from", tmp_path)
 
 
-def test_a_repeat_with_other_figures_says_how_many_and_how_far(done, kontrast, caplog, tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
-    shutil.copytree(done, first)
-    found = json.loads((first / "study.json").read_text())
-    found["rows"][0]["scores"]["accuracy"]["value"] -= 0.25
-    (first / "study.json").write_text(json.dumps(found))
+@pytest.mark.parametrize("name", ["study.json", "run.json"])
+@pytest.mark.parametrize("content", [None, "", "{", "{}"])
+def test_a_repeat_of_a_study_with_a_missing_or_damaged_file_is_refused(name, content, copy, refused, tmp_path):
+    (copy / name).unlink() if content is None else (copy / name).write_text(content)
+    assert name in refused("study", "--from", copy)
+    assert not (tmp_path / "first-repeated").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--fractions", "0.2", "0.5"], "fractions is [0.01, 0.1, 1.0] in {} and [0.2, 0.5] here, so leave out --fr"),
+        (["--seed", "7"], "seed is 0 in {} and 7 here, so leave out --seed, or start a new study with --recipe {}/con"),
+        (["--finetune-steps", "9"], "finetune_steps is 2 in {} and 9 here, so leave out --finetune-steps"),
+        (["--simclr.temperature", "0.7"], "simclr.temperature is 0.2 in {} and 0.7 here, so leave out --simclr.temper"),
+        (["--recipe", "other.yaml"], "--from {} is a recipe already"),
+    ],
+)
+def test_a_repeat_with_another_setting_is_refused_by_its_name_before_anything_trains(
+    typed, said, copy, refused, tmp_path
+):
+    assert said.replace("{}", str(copy)) in refused("study", "--from", copy, *typed)
+    assert not (tmp_path / "first-repeated").exists()
+
+
+def test_a_repeat_from_python_keeps_the_settings_too(copy, tmp_path):
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    del settings["configs"]
+    with pytest.raises(InputError, match="a repeat keeps the settings of its study; k is 20 in"):
+        package.study(**{**settings, "k": 3}, repeats=copy, out=tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_repeat_on_another_device_is_one(copy, kontrast, caplog):
     with caplog.at_level(logging.INFO, logger="kontrast"):
-        assert kontrast("study", "--from", first, "--out", second) == 0
-    assert f"1 of 12 scores differ from those of {first}, by 25.00 points at most" in caplog.text
+        assert kontrast("study", "--from", copy, "--device", "cpu") == 0
+    assert f"all 12 scores are those of {copy}" in caplog.text
+
+
+def test_a_finished_repeat_is_not_passed_off_as_another_one(copy, kontrast, refused, caplog, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(copy, again)
+    said = refused("study", "--from", copy, "--out", again)
+    assert f"a repeat trains everything anew; {again} is finished already" in said
+    assert "is finished already" in refused("study", "--from", copy, "--out", copy)
+
+
+def test_a_repeat_of_data_that_were_a_python_object_is_refused_in_one_sentence(copy, refused, tmp_path):
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    (copy / "config.yaml").write_text(yaml.safe_dump({**settings, "data": "TensorDataset"}))
+    assert "there is no folder TensorDataset" in refused("study", "--from", copy)
+    assert not (tmp_path / "first-repeated").exists()
+
+
+def lowered(copy, **changed):
+    """The study with one score 25 points lower, and other fields."""
+    found = json.loads((copy / "study.json").read_text())
+    found["rows"][0]["scores"]["accuracy"]["value"] -= 0.25
+    (copy / "study.json").write_text(json.dumps({**found, **changed}))
+
+
+def test_a_repeat_with_other_figures_says_how_many_and_how_far_and_blames_nothing_that_is_the_same(
+    copy, kontrast, caplog
+):
+    lowered(copy)
+    with caplog.at_level(logging.INFO, logger="kontrast"):
+        assert kontrast("study", "--from", copy) == 0
+    assert f"1 of 12 scores differ from those of {copy}, by 25.00 points at most, although settings, ver" in caplog.text
+
+
+def test_a_repeat_with_other_rows_says_that_nothing_was_compared(copy, kontrast, caplog):
+    found = json.loads((copy / "study.json").read_text())
+    (copy / "study.json").write_text(json.dumps({**found, "rows": found["rows"][1:]}))
+    with caplog.at_level(logging.INFO, logger="kontrast"):
+        assert kontrast("study", "--from", copy) == 0
+    assert f"other rows than that of {copy}, so their scores are not compared" in caplog.text
+    assert "scores are those of" not in caplog.text
+
+
+def test_a_repeat_with_other_figures_names_the_versions_that_differ(copy, kontrast, caplog):
+    found = json.loads((copy / "study.json").read_text())
+    lowered(copy, versions={**found["versions"], "timm": "0.1"})
+    with caplog.at_level(logging.INFO, logger="kontrast"):
+        assert kontrast("study", "--from", copy) == 0
+    assert f"under other circumstances: timm was 0.1 and is {version('timm')}\n" in caplog.text
 
 
 def test_the_figures_of_the_page_are_those_of_study_json(done):

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import pytest
 
-from kontrast.study import page as pages
 from kontrast.study.contents import Difference, Page, Row
 from kontrast.study.page import render, write
 
@@ -427,7 +426,7 @@ def test_a_page_that_cannot_be_rendered_or_written_leaves_the_old_file(tmp_path,
     path.write_text("old")
     with pytest.raises(AttributeError):
         write(page(rows=(None,)), path)
-    monkeypatch.setattr(pages.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write(page(), path)
     assert path.read_text() == "old"
