@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +35,9 @@ from kontrast.study.contents import (
     Row,
     Saving,
 )
+from kontrast.study.findings import Truth, differences, score_rows
 from kontrast.study.page import render
+from kontrast.study.plan import Answers, Budget, arms
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CLASSES = ("healthy", "pneumonia", "effusion")
@@ -300,3 +303,56 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="session")
 def full_html(full):
     return render(full)
+
+
+TEST = np.arange(200) % 2
+VALIDATION = np.arange(50) % 2
+TRUTH = Truth(test=TEST, test_groups=None, validation=VALIDATION)
+FEW, MANY = Budget(fraction=0.1), Budget(fraction=1.0)
+ALL_ARMS = arms(("simclr", "byol"), ("linear",), "none")
+
+
+def probabilities(labels, accuracy, seed):
+    """Right for that share of the images, which ones by lot."""
+    rng = np.random.default_rng(seed)
+    right = np.zeros(len(labels), bool)
+    right[rng.permutation(len(labels))[: round(accuracy * len(labels))]] = True
+    found = np.where(right, labels, 1 - labels)
+    return np.eye(2, dtype=np.float32)[found] * 0.8 + 0.1
+
+
+def answers(scores, *, budgets=(FEW,), seeds=2, num_draws=2, validation=True):
+    """Answers of every arm, from `{key: (test accuracy, validation accuracy)}`."""
+    cells = {}
+    for at, budget in enumerate(budgets):
+        for number, (key, (test, held)) in enumerate(scores.items()):
+            cells[key, budget] = [
+                [
+                    Answers(
+                        test=probabilities(TEST, test, [seed, draw, number, at]),
+                        validation=probabilities(VALIDATION if validation else TEST[:0], held, [seed, draw]),
+                        labelled=np.arange(20 if budget == FEW else 180),
+                    )
+                    for draw in range(num_draws)
+                ]
+                for seed in range(seeds)
+            ]
+    return cells
+
+
+def study(scores, *, budgets=(FEW,), validation=True, **how):
+    """Those answers, the rows and the differences."""
+    cells = answers(scores, budgets=budgets, validation=validation, **how)
+    truth = TRUTH if validation else Truth(test=TEST, test_groups=None, validation=TEST[:0])
+    rows = score_rows(cells, ALL_ARMS, budgets, truth, "accuracy")
+    return cells, rows, differences(cells, ALL_ARMS, budgets, truth, "accuracy")
+
+
+def scores(simclr, byol, scratch, untrained=(0.5, 0.5)):
+    return {"simclr-linear": simclr, "byol-linear": byol, "scratch": scratch, "untrained-linear": untrained}
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """Makes studies whose accuracies are given."""
+    return SimpleNamespace(answers=answers, study=study, scores=scores)
