@@ -6,6 +6,7 @@ interrupted study goes on with the cells that are missing.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kontrast.data import ImageSet, draw, validation_part
+from kontrast.errors import InputError
 from kontrast.files import whole_file
 from kontrast.methods import METHODS
 
@@ -143,9 +145,19 @@ def write_answers(path: Path, answers: Answers) -> None:
 
 
 def read_answers(path: Path) -> Answers:
-    """Read predictions; nothing is unpickled."""
-    with np.load(path, allow_pickle=False) as found:
-        return Answers(test=found["test"], validation=found["validation"], labelled=found["labelled"])
+    """Read predictions; nothing is unpickled.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return Answers(test=found["test"], validation=found["validation"], labelled=found["labelled"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"predictions of a study are whole .npz files; {path} is damaged ({error}): delete it, and the study makes "
+            "it again"
+        ) from error
 
 
 def _arm(

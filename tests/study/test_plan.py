@@ -167,6 +167,15 @@ def test_answers_come_back_as_they_were_and_nothing_else_is_left(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("content", [b"", b"no zip", None])
+def test_damaged_predictions_are_named_with_the_way_out(content, tmp_path):
+    path = tmp_path / "cell.npz"
+    write_answers(path, Answers(test=np.eye(2), validation=np.eye(2), labelled=np.arange(2)))
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    with pytest.raises(InputError, match=r"cell\.npz is damaged .*delete it"):
+        read_answers(path)
+
+
 def test_cells_of_different_arms_seeds_budgets_and_draws_never_share_a_file(tmp_path):
     found = [one for budget in (Budget(fraction=0.1), Budget(per_class=5)) for one in planned(budget)[1]]
     keys = arms(("simclr", "byol"), ("linear", "knn", "finetune"), "w.npz")
