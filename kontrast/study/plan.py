@@ -151,7 +151,7 @@ def read_answers(path: Path) -> Answers:
         InputError: The file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return Answers(test=found["test"], validation=found["validation"], labelled=found["labelled"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
