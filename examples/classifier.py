@@ -13,7 +13,7 @@ from kontrast.batch import as_float
 kontrast.pretrain(
     method="simclr",
     data="sample:digits-5k",
-    limit=1000,
+    limit=500,
     policy="digits",
     encoder="resnet10t",
     stem="standard",
@@ -24,7 +24,7 @@ kontrast.pretrain(
 kontrast.finetune(task="classification", run=Path("runs/encoder"), epochs=3, out=Path("runs/classifier"))
 
 kontrast.predict(
-    run=Path("runs/classifier"), data="sample:digits-5k", limit=200, abstain_below=0.8, out=Path("predictions.csv")
+    run=Path("runs/classifier"), data="sample:digits-5k", limit=100, abstain_below=0.8, out=Path("predictions.csv")
 )
 with Path("predictions.csv").open(newline="") as file:
     rows = list(csv.DictReader(file))

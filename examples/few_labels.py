@@ -5,7 +5,7 @@ from kontrast.augment import policies
 from kontrast.data import draw, hold_out
 from kontrast.evaluate.metrics import METRICS
 
-images = data.open("sample:digits-5k").take(range(0, 5000, 2))
+images = data.open("sample:digits-5k").take(range(0, 5000, 4))
 train, test = (images.take(part) for part in hold_out(images))
 
 method = SimCLR(encoder("resnet10t", channels=1, size=28, stem="standard"), policies.digits(28))
