@@ -159,7 +159,10 @@ def _word(compared: Compared) -> str:
 def _more_evidence(compared: Compared) -> str:
     estimate = compared.gain.estimate
     if compared.gain.finding != NOT_SHOWN:
-        return "The sign of the difference to from scratch is clear of chance; more evidence would only narrow its interval."
+        return (
+            "The sign of the difference to from scratch is clear of chance; more evidence would only narrow its "
+            "interval."
+        )
     size = f"{wording.points(estimate.value)} points"
     runs = "label draws (--draws)" if compared.ours.num_seeds == 1 else "seeds (--seeds)"
     alone, together = _times(estimate)
