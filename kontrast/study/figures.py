@@ -57,7 +57,7 @@ def label_efficiency(lines: Sequence[Line], *, label: str, width: int, height: i
         _percent_axis(axes.yaxis, lines)
         axes.set_ylim(*_limits(lines))
         for i, line in enumerate(lines):
-            if len(counts) > 2:
+            if len(line.x) > 2:
                 _plot_band(axes, line)
             else:
                 dodge = math.exp((i - (len(lines) - 1) / 2) * 5 * span / plot[0])
@@ -180,7 +180,7 @@ def _name_at_right(axes: Axes, lines: Sequence[Line], height: float) -> None:
         colour = SENTINELS[line.style.colour]
         axes.plot([1, 1.045], [end, place], transform=axes.transAxes, color=colour, linewidth=0.7, clip_on=False)
         axes.plot([line.x[-1], right], [line.y[-1]] * 2, color=colour, linewidth=0.7, linestyle=(0, (1, 2)))
-        name = f"{_percent(line.y[-1])}  {shorten(line.title, letters=32)}"
+        name = f"{_percent(line.y[-1])}  {shorten(line.title, letters=29)}"
         axes.text(1.055, place, name, transform=axes.transAxes, color=colour, va="center", parse_math=False)
 
 
