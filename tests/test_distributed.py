@@ -91,14 +91,14 @@ def test_without_a_description_of_the_processor_bf16_is_not_native(tmp_path):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_memory_freed_stays_for_the_next_step_unless_the_user_has_settings_of_her_own():
-    """Counted in page faults: of steps that each fill and free the same 240 MB."""
+    """Counted in page faults: of steps that each fill and free the same 240 MB, once the first ten have settled."""
 
     def faults(**settings):
         lines = (
             "import resource, torch\nfrom kontrast import distributed\ndistributed.start()\n"
             "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
             "step = lambda: [torch.empty(2**k).fill_(1) for k in (24, 23, 24, 22, 24)]\n"
-            "for _ in range(3): step()\nbefore = faults()\nfor _ in range(5): step()\nprint(faults() - before)"
+            "for _ in range(10): step()\nbefore = faults()\nfor _ in range(5): step()\nprint(faults() - before)"
         )
         foreign = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
