@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
+from kontrast import interrupts
 from kontrast.errors import InputError, TrainingStopped
 
 
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: Any = None
     try:
         function, options = _parse(words)
-        function(options)
+        with interrupts.remembered():
+            function(options)
     except InputError as error:
         return _fail(str(error), 2)
     except TrainingStopped as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from kontrast import distributed
+from kontrast import distributed, interrupts
 from kontrast.commands.assemble import (
     DataOptions,
     EncoderOptions,
@@ -159,6 +159,7 @@ class Work:
 
     def answers(self, arm: Arm, seed: int, drawn: Draw) -> Answers:
         """What an arm predicts from a draw: read where it is on disk, else made and written."""
+        interrupts.check()
         path = plan.cell_path(self.options.out, arm, seed, drawn)
         if not path.is_file():
             plan.write_answers(path, self._predict(arm, seed, drawn))

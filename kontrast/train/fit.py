@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kontrast import interrupts
 from kontrast.batch import Batch
 from kontrast.data import Loader
 from kontrast.errors import InputError
@@ -265,6 +266,7 @@ def _timed(batches: Iterable[Batch]) -> Iterable[tuple[Batch, float]]:
     """Each batch with the seconds it was waited for."""
     started = time.perf_counter()
     for batch in batches:
+        interrupts.check()
         yield batch, time.perf_counter() - started
         started = time.perf_counter()
 
