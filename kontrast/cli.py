@@ -79,11 +79,24 @@ VERBS = {
         "Look at the views that an augmentation policy makes of your images.",
         "kontrast data preview images/ --policy xray",
     ),
+    "data check": Verb(
+        "check", "Check", "run_for_exit_code", ("data",),
+        "Find leaks, duplicates and conflicting labels before anything trains; exit code 1 for a leak.",
+        "kontrast data check images/ --labels labels.csv --out check/",
+    ),
+    "data aliases": Verb(
+        "data", "AliasTable", "run_aliases", ("data",),
+        "Write which alias stands for which file and group.",
+        "kontrast data aliases images/ --out aliases.csv",
+    ),
 }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 1 (training stopped itself), 2 (bad input) or 130 (Ctrl-C)."""
+    """Run one command; returns its exit code: what the command returns if that is a whole number, else 0.
+
+    1 is also training that stopped itself, 2 bad input, and 130 Ctrl-C.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -98,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         function, options = _parse(words)
         with interrupts.remembered():
-            function(options)
+            result = function(options)
     except InputError as error:
         return _fail(str(error), 2)
     except TrainingStopped as error:
@@ -112,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         what = getattr(error, "filename", None) or "the results"
         return _fail(f"results must fit on the disk; no space is left for {what}, so free some and go on", 2)
-    return 0
+    return result if isinstance(result, int) else 0
 
 
 def _parse(words: list[str]) -> tuple[Callable[[Any], object], Any]:

@@ -99,7 +99,7 @@ def bad_inputs():
         one("fewer labels than classes", "every class needs a label", *study, "--fractions", "0.01"),
         one("too many unreadable", "1 of 20 are (class0/3.png", *run, make=damaged),
         one("smaller than the crop", "16", *run, "--size", "64"),
-        one("channels", "1 or 3 channels; got 2", *run, "--channels", "2"),
+        one("channels", "1 where 2 are wanted", *run, "--channels", "2"),
         one("unknown encoder", "resnet18", *run, "--encoder", "resnet_18"),
         one("unknown policy", "did you mean natural?", *run, "--policy", "naturl"),
         one("unknown method", "did you mean simsiam?", "pretrain", "simsim", "IMAGES", "--out", "OUT"),

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kontrast import data as data_package
 from kontrast.augment.policies import POLICIES, Policy
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet, hold_out
+from kontrast.data.reading import Axis, Reading
 from kontrast.errors import InputError
 from kontrast.files import whole_file
 from kontrast.methods import METHODS, Method
@@ -30,7 +31,7 @@ class DataOptions:
     """Which images."""
 
     data: str
-    """A folder of images, a CSV or Parquet table with a column `path`, an .npz of arrays, or `sample:NAME`.
+    """A folder of pictures, DICOM files or volumes, a table with a column `path`, an .npz of arrays, or `sample:NAME`.
 
     From Python also an `ImageSet` or a torch `Dataset`.
     """
@@ -39,7 +40,24 @@ class DataOptions:
     size: int | None = None
     """Side of the square that the encoder sees, in pixels; by default the images' own up to 256, else 224."""
     channels: int | None = None
-    """1 or 3; by default what the files have."""
+    """1 or 3; by default what the files have, any number."""
+    window: str = "auto"
+    """Values shown from black to white: auto, full, percentile, LOW:HIGH, or for CT lung, brain, bone, soft-tissue ...
+
+    `auto` is what a DICOM file says, else all of CT's range, else percentiles of the file or volume.
+    """
+    axis: Axis = "axial"
+    """Volumes are cut across this axis."""
+    spacing: float | None = None
+    """Resample DICOM images and slices of volumes to pixels of so many mm; by default as they are."""
+    keep_empty: bool = False
+    """Keep slices of volumes that show nothing."""
+    n4: bool = False
+    """Correct the bias field of volumes first (N4, needs SimpleITK; slow)."""
+    group_pattern: str | None = None
+    """Regular expression whose brackets match what names the group in a file's name, such as 'person(\\d+)'."""
+    alias_paths: bool = False
+    """Put aliases in place of file names on pages, in logs and tables; `data aliases` says which is which."""
     limit: int | None = None
     """Use only so many images, always the same ones, in proportion to the classes."""
     max_unreadable: float = 0.01
@@ -82,6 +100,9 @@ def open_data(options: DataOptions) -> ImageSet:
         size=options.size,
         channels=options.channels,
         max_unreadable=options.max_unreadable,
+        reading=Reading(**{field.name: getattr(options, field.name) for field in fields(Reading)}),
+        group_pattern=options.group_pattern,
+        alias_paths=options.alias_paths,
     )
     return found if options.limit is None else _limited(found, options.limit)
 

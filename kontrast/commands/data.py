@@ -1,9 +1,9 @@
-"""`kontrast data list`, `get NAME` and `preview DATA`: sample data sets, and what augmentation makes of images."""
+"""`kontrast data list`, `get NAME`, `preview DATA`, `aliases DATA`: samples, views of images, names behind aliases."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from torch import Tensor
 from kontrast import distributed
 from kontrast.batch import as_float
 from kontrast.commands.assemble import DataOptions, build_policy, open_data
+from kontrast.commands.files import check_out, write_csv
 from kontrast.data import samples
 from kontrast.data.arrays import ArrayListing
 from kontrast.errors import InputError
+from kontrast.files import whole_file
 
 log = logging.getLogger("kontrast")
 
@@ -52,6 +54,14 @@ class Preview(DataOptions):
     """Columns beside the image."""
     seed: int = 0
     """Of the augmentation's draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasTable(DataOptions):
+    """Write which alias stands for which file and group; it tells what aliases hide, so keep it with the data."""
+
+    out: Path
+    """CSV file to write: path, alias of the path, alias of the group."""
 
 
 CELL = 112
@@ -131,6 +141,18 @@ def run_preview(options: Preview) -> Path:
     return out
 
 
+def run_aliases(options: AliasTable) -> Path:
+    """Write the aliases of all images as a table; returns its path."""
+    check_out(options.out, {".csv"}, "aliases")
+    found = open_data(replace(options, alias_paths=False))
+    aliased = open_data(replace(options, alias_paths=True))
+    groups = [""] * len(found) if found.groups is None else [found.group_names[code] for code in found.groups]
+    with whole_file(options.out) as partial:
+        write_csv(partial, ["path", "alias", "group"], zip(found.names, aliased.names, groups, strict=True))
+    log.info("the aliases of %d images are in %s", len(found), options.out)
+    return options.out
+
+
 def _contact_sheet(images: Tensor, views: Tensor, *, title: str) -> Image.Image:
     """Rows of one image `(c, h, w)` and its views `(v, c, size, size)`, under a title."""
     scale = -(-CELL // views.shape[-1])
@@ -151,7 +173,7 @@ def _contact_sheet(images: Tensor, views: Tensor, *, title: str) -> Image.Image:
 
 
 def _picture(image: Tensor, side: int) -> Image.Image:
-    """`(c, h, w)` in 0..1 as a square picture."""
-    pixels: NDArray[Any] = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    """`(c, h, w)` in 0..1 as a square picture; of many channels the first three, or the first of two."""
+    pixels: NDArray[Any] = (image[: 3 if len(image) > 2 else 1] * 255).round().byte().permute(1, 2, 0).numpy()
     shown = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
     return shown.resize((side, side), Image.Resampling.NEAREST if side >= shown.width else Image.Resampling.BICUBIC)

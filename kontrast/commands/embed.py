@@ -15,6 +15,7 @@ from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
 from kontrast.commands.files import check_out, write_csv, write_parquet
+from kontrast.commands.run import read_as_trained, run_settings
 from kontrast.data import ImageSet
 from kontrast.evaluate.stored import stored_features
 from kontrast.files import whole_file
@@ -41,7 +42,8 @@ def run(options: Embed) -> Path:
     distributed.start()
     check_out(options.out, _WRITERS, "embeddings")
     encoder = load_encoder(options.run).to(choose_device(options.device))
-    data = open_data(options)
+    settings = run_settings(options.run) if options.run.is_dir() else {}
+    data = open_data(read_as_trained(options, settings))
     found = stored_features(encoder, data)
     with whole_file(options.out) as partial:
         _WRITERS[options.out.suffix](partial, data, found)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
 from kontrast.commands.files import check_out, write_csv, write_parquet
-from kontrast.commands.run import run_settings
+from kontrast.commands.run import read_as_trained, run_settings
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
 from kontrast.evaluate.calibration import calibrated, confidences
@@ -71,7 +71,7 @@ def run(options: Predict) -> Path:
     if not 0 <= options.abstain_below <= 1:
         raise InputError(f"a confidence lies in 0..1; --abstain-below is {options.abstain_below}, so give 0.8 or so")
     classifier = load_classifier(options.run).to(choose_device(options.device))
-    data = open_data(_as_trained(options))
+    data = open_data(read_as_trained(options, run_settings(options.run), "size", "channels"))
     _warn_of_scale(options, classifier, data)
     model = nn.Sequential(classifier.encoder, classifier.head)
     spec = classifier.spec
@@ -83,16 +83,6 @@ def run(options: Predict) -> Path:
     silent = columns["abstained"].count("yes")
     log.info("predictions for %d images are in %s; %d of them abstain", len(data), options.out, silent)
     return options.out
-
-
-def _as_trained(options: Predict) -> DataOptions:
-    """The data at the size and with the channels of the run, so that an image looks as it did in training."""
-    settings = run_settings(options.run)
-    return replace(
-        options,
-        size=settings.get("size") if options.size is None else options.size,
-        channels=settings.get("channels") if options.channels is None else options.channels,
-    )
 
 
 def _warn_of_scale(options: Predict, classifier: Classifier, data: ImageSet) -> None:

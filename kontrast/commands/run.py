@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -13,6 +14,7 @@ import yaml
 from kontrast.commands.assemble import DataOptions, check_test, data_name, open_data, require_labels, split
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet
+from kontrast.data.reading import Reading
 from kontrast.errors import InputError
 from kontrast.evaluate.features import check_channels
 from kontrast.nn.encoders import Encoder, load_encoder
@@ -60,11 +62,12 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
     """
     settings = run_settings(options.run)
     encoder = load_encoder(options.run)
-    trained_on = DataOptions(**{f.name: settings[f.name] for f in fields(DataOptions)})
+    trained_on = DataOptions(**{f.name: settings.get(f.name, f.default) for f in fields(DataOptions)})
     trained_on = replace(trained_on, labels=settings["labels"] and Path(settings["labels"]))
     chosen = trained_on
     if options.data is not None:
-        chosen = DataOptions(data=options.data, size=encoder.spec.size, channels=options.channels)
+        other = DataOptions(data=options.data, size=encoder.spec.size, channels=options.channels)
+        chosen = read_as_trained(other, settings, "alias_paths")
     if options.labels is not None:
         chosen = replace(chosen, labels=options.labels)
     check_leaks(options.run, data_name(chosen.data))
@@ -95,6 +98,23 @@ def _num_seen(trained_on: DataOptions, test: ImageSet) -> int:
     if original.fingerprint != test.fingerprint:
         return 0
     return int(np.isin(test.rows, original.rows).sum())
+
+
+T = TypeVar("T", bound=DataOptions)
+
+
+def read_as_trained(options: T, settings: Mapping[str, Any], *also: str) -> T:
+    """The options under which other images are read as those of a run were; flags that are given win.
+
+    Args:
+        options: Which images.
+        settings: Of the run.
+        also: Names of further options that are taken over, such as "size".
+    """
+    names = {*also, *(field.name for field in fields(Reading))}
+    known = {f.name: settings.get(f.name, f.default) for f in fields(DataOptions) if f.name in names}
+    defaults = {f.name: f.default for f in fields(DataOptions)}
+    return replace(options, **{key: value for key, value in known.items() if getattr(options, key) == defaults[key]})
 
 
 def run_settings(run: Path) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     """Images a step of pre-training."""
     evaluate_every: int = 0
     """Epochs between k-NN and linear scores in the training curves, on a validation part; 0 for never."""
+    thumbnails: bool = True
+    """Whether images appear on the page; without, it can be shown where the images must not be."""
     repeats: Path | None = None
     """Folder of a study whose data and figures this one must have; `--from` sets it, with that study's settings."""
 

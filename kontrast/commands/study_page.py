@@ -17,9 +17,10 @@ from kontrast.commands.provenance import hardware, provenance, versions
 from kontrast.commands.repeat import write_truth
 from kontrast.commands.scoring import main_metric
 from kontrast.data import ImageSet
+from kontrast.data.images import Facts
 from kontrast.study import exhibits, findings, page, verdict
 from kontrast.study.closeup import closeup
-from kontrast.study.contents import Closeup, Page
+from kontrast.study.contents import Closeup, Page, without_pictures
 from kontrast.study.findings import SCRATCH, Truth, stack
 from kontrast.study.plan import Answers, Arm, Budget
 from kontrast.train.health import sentence
@@ -36,6 +37,7 @@ STATISTICS_FROM = 1000
 def write_page(work: Work, cells: Cells) -> Path:
     """Write all that a study found; returns the path of `report.html`."""
     made = _page(work, cells)
+    made = made if work.options.thumbnails else without_pictures(made)
     out = work.options.out
     told = ("title", "verdict", "recommendation", "outlook", "metric", "facts", "counts", "rows", "differences")
     content = {name: getattr(made, name) for name in (*told, "savings", "health", "notes")}
@@ -140,10 +142,25 @@ def _facts(work: Work) -> dict[str, str]:
         "Classes": f"{len(train.classes):,}",
         "Fingerprint": train.fingerprint,
     }
+    if train.facts is not None:
+        facts["Files"] = _files(train.facts)
+    if train.left_out:
+        facts["Left out by rule"] = f"{len(train.left_out):,} files that are no images to learn from"
     if train.groups is not None and test.groups is not None:
         counts = f"{len(np.unique(train.groups)):,} in training, {len(np.unique(test.groups)):,} in test, none in both"
         facts["Groups"] = counts
     return facts
+
+
+def _files(found: Facts) -> str:
+    """What the files of the training images are, before anything was scaled."""
+    heights, widths = found.shape.T
+    told = [f"{heights.min()} to {heights.max()} px high, {widths.min()} to {widths.max()} px wide"]
+    told.append(f"{', '.join(map(str, np.unique(found.bits)))} significant bits")
+    spacing = found.spacing[~np.isnan(found.spacing).any(axis=1)]
+    if len(spacing):
+        told.append(f"pixels of {spacing.min():.3g} to {spacing.max():.3g} mm where known ({len(spacing):,} images)")
+    return "; ".join(told)
 
 
 def _seen(work: Work) -> str:

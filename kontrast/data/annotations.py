@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,18 @@ class Annotations:
     labels: NDArray[Any] | None = None
     classes: tuple[str, ...] = ()
     groups: NDArray[np.int64] | None = None
+    group_names: tuple[str, ...] = ()
+    """Name of each group's code, "" for an image that is a group of its own."""
     parts: NDArray[np.str_] | None = None
+
+    def take(self, positions: NDArray[np.int64]) -> Annotations:
+        """Of the images at `positions`, of which the same may stand there many times."""
+        return replace(
+            self,
+            labels=None if self.labels is None else self.labels[positions],
+            groups=None if self.groups is None else self.groups[positions],
+            parts=None if self.parts is None else self.parts[positions],
+        )
 
 
 def class_codes(values: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
@@ -50,13 +61,29 @@ def in_natural_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def group_codes(values: Sequence[str]) -> NDArray[np.int64] | None:
-    """Codes `(n,)` of groups as text; an image whose group is "" is a group of its own, and None when all are ""."""
+def group_codes(values: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Codes `(n,)` and the name of each code, of groups as text; None when all are "".
+
+    An image whose group is "" is a group of its own, which has no name.
+    """
     if not any(values):
-        return None
+        return None, ()
     keys = [("named", value) if value else ("alone", str(position)) for position, value in enumerate(values)]
     code = {key: number for number, key in enumerate(sorted(set(keys)))}
-    return np.array([code[key] for key in keys], dtype=np.int64)
+    names = tuple(name if kind == "named" else "" for kind, name in code)
+    return np.array([code[key] for key in keys], dtype=np.int64), names
+
+
+def alias_codes(values: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """As `group_codes`, of aliases: numbered as they first occur, since their order by name depends on the key."""
+    if not any(values):
+        return None, ()
+    keys = [value or str(position) for position, value in enumerate(values)]
+    code = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    names = ["" for _ in code]
+    for value in set(values) - {""}:
+        names[code[value]] = value
+    return np.array([code[key] for key in keys], dtype=np.int64), tuple(names)
 
 
 def part_names(values: Sequence[str], *, origin: str) -> NDArray[np.str_] | None:

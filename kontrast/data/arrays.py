@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from kontrast.data.annotations import Annotations, class_codes, group_codes, part_names
-from kontrast.data.decode import Layout, arrange, largest_store, smaller_than_crop
+from kontrast.data.decode import Layout, arrange, cannot_convert, largest_store, smaller_than_crop
 from kontrast.errors import InputError
 
 _MEDMNIST_PARTS = ("train", "val", "test")
+_MOST_CHANNELS = 64
+"""A longer side is taken for a height or width."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +28,7 @@ class ArrayListing:
     name: str
     names: tuple[str, ...]
     pixels: NDArray[Any]
-    """`(n, height, width, 1 or 3)` uint8, uint16 or float32 in 0..1."""
+    """`(n, height, width, channels)` uint8, uint16 or float32 in 0..1."""
     annotations: Annotations
 
 
@@ -95,6 +97,8 @@ def arranged(listing: ArrayListing, *, size: int | None, channels: int | None) -
     if size is not None and longest < size:
         raise smaller_than_crop(f"{listing.name} {height} x {width}", longest, size, count=len(listing.pixels))
     channels = channels or own_channels
+    if channels != own_channels and {channels, own_channels} != {1, 3}:
+        raise cannot_convert(listing.name, own_channels, channels)
     layout = Layout(store=min(longest, largest_store(size)), channels=channels, dtype=listing.pixels.dtype.name)
     if height == width == layout.store and own_channels == channels:
         return np.ascontiguousarray(listing.pixels.transpose(0, 3, 1, 2))
@@ -133,17 +137,25 @@ def _medmnist(path: Path, content: Mapping[str, NDArray[Any]], parts: list[str])
 
 
 def _channels_last(images: NDArray[Any], name: str, *, channels_first: bool = False) -> NDArray[Any]:
-    """`(n, height, width, 1 or 3)` from that, from `(n, height, width)` or from `(n, 1 or 3, height, width)`."""
+    """`(n, height, width, channels)` from that, from `(n, height, width)` or from `(n, channels, height, width)`."""
     if images.ndim == 3:
         images = images[..., None]
-    elif images.ndim == 4 and images.shape[1] in (1, 3) and (channels_first or images.shape[3] not in (1, 3)):
+    elif images.ndim == 4 and (channels_first or _is_channels_first(images.shape[1:])):
         images = images.transpose(0, 2, 3, 1)
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+    if images.ndim != 4 or images.shape[3] > _MOST_CHANNELS or 0 in images.shape:
         raise InputError(
-            f"images must have 1 or 3 channels: (n, h, w), (n, h, w, c) or (n, c, h, w); {name} has {images.shape}: "
-            "reshape them"
+            f"images must have 1 to {_MOST_CHANNELS} channels: (n, h, w), (n, h, w, c) or (n, c, h, w); {name} has "
+            f"{images.shape}: reshape them"
         )
     return _checked_range(images, name)
+
+
+def _is_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether the first of three sides is the channels: 1 or 3 decide, else the shorter of first and last."""
+    first, _, last = shape
+    if {first, last} & {1, 3}:
+        return last not in (1, 3)
+    return first < last
 
 
 def _checked_range(images: NDArray[Any], name: str) -> NDArray[Any]:
@@ -171,8 +183,8 @@ def _annotations(
         if values is not None and len(values) != count:
             raise _wrong_number(name, len(values), count)
     codes, classes = (None, ()) if labels is None else _codes(labels, name)
-    group = None if groups is None else group_codes([str(value) for value in groups.reshape(count)])
-    return Annotations(labels=codes, classes=classes, groups=group, parts=parts)
+    group, named = (None, ()) if groups is None else group_codes([str(value) for value in groups.reshape(count)])
+    return Annotations(labels=codes, classes=classes, groups=group, group_names=named, parts=parts)
 
 
 def _codes(labels: NDArray[Any], name: str) -> tuple[NDArray[Any] | None, tuple[str, ...]]:

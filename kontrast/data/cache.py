@@ -1,7 +1,7 @@
 """Decode once: pixels of image files in a memory-mapped cache, keyed by their content.
 
-    <root>/images/<key>/pixels.npy, index.json      key: file contents, names, layout
-    <root>/memo/<listing>                           text, the key of a listing of paths, sizes and times
+    <root>/images/<key>/pixels.npy, facts.npy, index.json    key: file contents, names, layout, options of reading
+    <root>/memo/<listing>                                    text, the key of a listing of paths, sizes and times
 
 A second run finds its key through the memo and reads no file. Where only times or places changed, the files are hashed
 again and the same pixels are found. A folder appears under its key complete or not at all.
@@ -17,35 +17,22 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kontrast.data.decode import Layout, decode, plan
+from kontrast.data.decode import plan
+from kontrast.data.decoding import INDEX, Decoded, Decoding, headers, load, reasons
 from kontrast.data.folder import FileListing
-from kontrast.data.images import fingerprint
-from kontrast.data.scan import Scan, in_threads, refuse_too_many, scan, why_unreadable
+from kontrast.data.reading import Reading
+from kontrast.data.scan import refuse_too_many, scan
 from kontrast.errors import InputError
 
-VERSION = 2
+VERSION = 3
 _ABANDONED_AFTER = 48 * 3600
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Decoded:
-    """The pixels of a listing."""
-
-    pixels: NDArray[Any]
-    """`(n, channels, side, side)`, a read-only memory map; rows of skipped files are black."""
-    skipped: dict[int, str]
-    """Position and reason of each file that could not be read."""
-    fingerprint: str
 
 
 def cache_root(cache: Path | None = None) -> Path:
@@ -59,85 +46,63 @@ def cache_root(cache: Path | None = None) -> Path:
 
 
 def decoded(
-    listing: FileListing, *, size: int | None, channels: int | None, max_unreadable: float, cache: Path | None = None
+    listing: FileListing,
+    *,
+    size: int | None,
+    channels: int | None,
+    how: Reading,
+    alias: Callable[[str], str],
+    max_unreadable: float,
+    cache: Path | None = None,
 ) -> Decoded:
-    """The pixels of a listing, from the cache or decoded into it.
+    """The images of a listing, from the cache or decoded into it.
+
+    Args:
+        listing: The files.
+        size: Side of the crop; None for the images' own, up to a limit.
+        channels: Channels of all images; None keeps what they have.
+        how: How medical formats become images.
+        alias: What stands for a patient or volume; the cache never holds their names.
+        max_unreadable: Share of the files that may be unreadable.
+        cache: Root of the cache.
 
     Raises:
-        InputError: Too many files are unreadable, an image is smaller than the crop, or the cache cannot be written.
+        InputError: Too many files are unreadable or none is an image, an image is smaller than the crop, or the cache
+            cannot be written.
     """
     root = cache_root(cache)
-    memo = root / "memo" / _listing_digest(listing, size, channels)
+    memo = root / "memo" / _listing_digest(listing, size, channels, how)
     folder = _remembered(memo, root)
     if folder is None:
-        folder = _found_or_decoded(listing, root, size=size, channels=channels, max_unreadable=max_unreadable)
+        scans = scan(listing.sources, how)
+        _refuse(listing, reasons(scans, is_left_out=False), reasons(scans, is_left_out=True), max_unreadable)
+        layout = plan(headers(listing, scans), size=size, channels=channels, background=listing.background)
+        folder = _found_or_decoded(Decoding(listing=listing, scans=scans, layout=layout, how=how), root, alias)
         _write_text(memo, folder.name)
-    found = _load(folder)
-    refuse_too_many(_named(listing, found.skipped), len(listing.names), max_unreadable)
+    found = load(folder)
+    _refuse(listing, found.skipped, found.left_out, max_unreadable)
     return found
 
 
-def _found_or_decoded(
-    listing: FileListing, root: Path, *, size: int | None, channels: int | None, max_unreadable: float
-) -> Path:
-    scans = scan(listing.paths)
-    skipped = {position: entry.reason for position, entry in enumerate(scans) if entry.header is None}
-    refuse_too_many(_named(listing, skipped), len(listing.names), max_unreadable)
-    headers = {name: entry.header for name, entry in zip(listing.names, scans, strict=True) if entry.header is not None}
-    layout = plan(headers, size=size, channels=channels, background=listing.background)
-    folder = root / "images" / _content_key(listing, scans, layout)
-    if not (folder / "index.json").is_file():
-        shape = (len(listing.names), layout.channels, layout.store, layout.store)
-        needed = int(np.prod(shape)) * np.dtype(layout.dtype).itemsize
+def _refuse(listing: FileListing, skipped: dict[int, str], left_out: dict[int, str], share: float) -> None:
+    """Raises when too many files are unreadable, or when rules leave out all others."""
+    total = len(listing.names) - len(left_out)
+    if left_out and not total:
+        first = next(iter(left_out))
+        raise InputError(
+            f"data must hold images; all {len(left_out)} files of {listing.name} are left out by rule "
+            f"({listing.names[first]}: {left_out[first]}): point to files that are images to learn from"
+        )
+    refuse_too_many([(listing.names[position], reason) for position, reason in skipped.items()], total, share)
+
+
+def _found_or_decoded(decoding: Decoding, root: Path, alias: Callable[[str], str]) -> Path:
+    folder = root / "images" / _content_key(decoding)
+    if not (folder / INDEX).is_file():
+        needed = int(np.prod(decoding.shape)) * np.dtype(decoding.layout.dtype).itemsize
         with explained(root, needed, "the decoded images"), replacing(folder) as temporary:
-            _write(listing, scans, layout, temporary / "pixels.npy", shape)
+            decoding.write(temporary, alias)
     return folder
-
-
-def _write(listing: FileListing, scans: list[Scan], layout: Layout, target: Path, shape: tuple[int, ...]) -> None:
-    """Decodes into `target` and writes `index.json` beside it."""
-    pixels = _allocated(target, shape, layout.dtype)
-    positions = [position for position, entry in enumerate(scans) if entry.header is not None]
-    work = partial(_decode_into, pixels, listing.paths, layout)
-    reasons = list(in_threads(work, positions, title="Decoding images"))
-    skipped = {position: entry.reason for position, entry in enumerate(scans) if entry.header is None}
-    skipped |= {position: reason for position, reason in zip(positions, reasons, strict=True) if reason}
-    kept = np.array([position for position in positions if position not in skipped], dtype=np.int64)
-    index = {
-        "version": VERSION,
-        "skipped": sorted(skipped.items()),
-        "fingerprint": fingerprint(pixels, kept, tuple(listing.names[position] for position in kept)),
-    }
-    pixels.flush()
-    target.with_name("index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-
-
-def _decode_into(pixels: NDArray[Any], paths: Sequence[Path], layout: Layout, position: int) -> str:
-    """Decodes one file into its row and returns "", or the reason why it could not be."""
-    try:
-        image = decode(paths[position].read_bytes(), layout)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises a dozen kinds, from SyntaxError to struct.error, for damaged files
-        return why_unreadable(error)
-    pixels[position] = image
-    return ""
-
-
-def _load(folder: Path) -> Decoded:
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    pixels = np.asarray(np.load(folder / "pixels.npy", mmap_mode="r"))
-    return Decoded(pixels=pixels, skipped=dict(index["skipped"]), fingerprint=index["fingerprint"])
-
-
-def _allocated(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap[Any, Any]:
-    """A new memory map whose space is really there: writing to a sparse one on a full disk would kill the process."""
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    assert isinstance(pixels, np.memmap)
-    return pixels
 
 
 @contextlib.contextmanager
@@ -155,7 +120,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         try:
             os.replace(temporary, folder)
         except OSError:
-            if not (folder / "index.json").is_file():  # else another process finished the same images first
+            if not (folder / INDEX).is_file():  # else another process finished the same images first
                 raise
             shutil.rmtree(temporary)
     except BaseException:
@@ -195,20 +160,26 @@ def explained(root: Path, needed: int, what: str) -> Iterator[None]:
         raise
 
 
-def _content_key(listing: FileListing, scans: list[Scan], layout: Layout) -> str:
-    files = [(name, entry.digest) for name, entry in zip(listing.names, scans, strict=True)]
-    return _digest([VERSION, layout.store, layout.channels, layout.dtype, layout.background, files])
+def _content_key(decoding: Decoding) -> str:
+    layout, names = decoding.layout, decoding.listing.names
+    files = [(name, entry.digest) for name, entry in zip(names, decoding.scans, strict=True)]
+    return _digest([VERSION, vars(layout), vars(decoding.how), files])
 
 
-def _listing_digest(listing: FileListing, size: int | None, channels: int | None) -> str:
-    states = []
-    for path, name in zip(listing.paths, listing.names, strict=True):
-        try:
-            state = path.stat()
-            states.append((str(path), name, state.st_size, state.st_mtime_ns))
-        except OSError:
-            states.append((str(path), name, -1, -1))
-    return _digest([VERSION, size, channels, listing.background, states])
+def _listing_digest(listing: FileListing, size: int | None, channels: int | None, how: Reading) -> str:
+    states = [
+        (name, [_state(path) for path in files]) for name, files in zip(listing.names, listing.sources, strict=True)
+    ]
+    return _digest([VERSION, size, channels, listing.background, vars(how), states])
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    """Path, size and time of a file; -1 where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return str(path), -1, -1
+    return str(path), state.st_size, state.st_mtime_ns
 
 
 def _digest(content: list[Any]) -> str:
@@ -220,7 +191,7 @@ def _remembered(memo: Path, root: Path) -> Path | None:
         folder = root / "images" / memo.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
         return None
-    return folder if (folder / "index.json").is_file() else None
+    return folder if (folder / INDEX).is_file() else None
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -230,7 +201,3 @@ def _write_text(path: Path, text: str) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text(text, encoding="ascii")
         os.replace(temporary, path)
-
-
-def _named(listing: FileListing, skipped: dict[int, str]) -> list[tuple[str, str]]:
-    return [(listing.names[position], reason) for position, reason in skipped.items()]

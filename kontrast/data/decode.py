@@ -1,46 +1,25 @@
-"""From the bytes of an image file to pixels of the one shape that a whole set shares.
+"""From pixels as they were read to the one shape and type that a whole set shares.
 
-Depth is kept: 8 bit stays uint8, 16-bit grey stays uint16 (Pillow itself reads 16-bit *colour* as 8 bit). Transparent
-pixels are composited on black, as padding is black; for drawings both may be white. Only images larger than the store
-are scaled, and only down; of a large JPEG the decoder itself leaves out the detail that scaling would remove.
+Depth is kept: a set is uint16 as soon as one image is deeper than 8 bit. Only images larger than the store are scaled,
+and only down.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image
 
+from kontrast.data.reading import Header
 from kontrast.errors import InputError
 
 MARGIN = 8 / 7
 """Side of a stored image over side of the crop that the encoder sees."""
 DEFAULT_CROP = 224
-_GAP = 1.5
-"""A JPEG is decoded at no less than this times the stored side, so that a filter does the last of the scaling."""
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""The only formats tried, whatever a file is called: Pillow would hand others, such as EPS, to programs outside."""
-_SIXTEEN_BIT = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
-_GREY = {"1", "L", "LA", "La"} | _SIXTEEN_BIT
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What an image file says of itself before its pixels are decoded."""
-
-    longest: int
-    """The longer side in pixels."""
-    is_grey: bool
-    bits: int
-    """8 or 16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,47 +34,43 @@ class Layout:
     """Brightness, 0..255, of padding and behind transparent pixels."""
 
 
-@contextmanager
-def strict_pillow() -> Iterator[None]:
-    """Inside, an image that looks like a decompression bomb is an error, and remarks on odd metadata are silent.
-
-    Warning filters belong to the process, so this wraps a whole pool of decoding threads, never one image.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
-def read_header(content: bytes) -> Header:
-    """Size, depth and colour of an image file, without decoding it.
-
-    Raises:
-        Exception: Whatever Pillow raises for what is not an image.
-        ValueError: Floating-point pixels, whose range is unknown.
-    """
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        if image.mode == "F":
-            raise ValueError("floating-point pixels have no known range; save as 8 or 16 bit")
-        return Header(longest=max(image.size), is_grey=_is_grey(image), bits=16 if image.mode in _SIXTEEN_BIT else 8)
-
-
 def plan(headers: Mapping[str, Header], *, size: int | None, channels: int | None, background: int = 0) -> Layout:
     """The layout for a set of images, from the header of each (by name).
 
     The side is the longest side found, but at most 8/7 of the crop (256 without `size`): small squares stay untouched.
 
     Raises:
-        InputError: An image is smaller than the crop.
+        InputError: An image is smaller than the crop, or numbers of channels that cannot become one.
     """
     small = [name for name, header in headers.items() if size is not None and header.longest < size]
     if small:
         raise smaller_than_crop(small[0], headers[small[0]].longest, size, count=len(small))
     return Layout(
         store=min(max(header.longest for header in headers.values()), largest_store(size)),
-        channels=channels or (1 if all(header.is_grey for header in headers.values()) else 3),
-        dtype="uint16" if any(header.bits == 16 for header in headers.values()) else "uint8",
+        channels=_common_channels(headers, channels),
+        dtype="uint16" if any(header.bits > 8 for header in headers.values()) else "uint8",
         background=background,
+    )
+
+
+def _common_channels(headers: Mapping[str, Header], wanted: int | None) -> int:
+    """The channels of all images: 1 and 3 become each other, other numbers must be the same everywhere."""
+    found = {header.channels: name for name, header in headers.items()}
+    if wanted is None and len(found) == 1:
+        return next(iter(found))
+    wanted = wanted or 3
+    strange = {count: name for count, name in found.items() if count != wanted and {count, wanted} - {1, 3}}
+    if strange:
+        count, name = next(iter(strange.items()))
+        raise cannot_convert(name, count, wanted)
+    return wanted
+
+
+def cannot_convert(name: str, channels: int, wanted: int) -> InputError:
+    """The error for images whose channels cannot become others."""
+    return InputError(
+        f"only images of 1 and of 3 channels can become each other; {name} has {channels} where {wanted} are wanted: leave "
+        "--channels away where all images have the same number, or keep images of other kinds apart"
     )
 
 
@@ -113,20 +88,8 @@ def smaller_than_crop(name: str, longest: int, size: int | None, *, count: int) 
     )
 
 
-def decode(content: bytes, layout: Layout) -> NDArray[Any]:
-    """Pixels `(channels, store, store)` of an image file.
-
-    Raises:
-        Exception: Whatever Pillow raises for a damaged file.
-    """
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        _shrink_jpeg(image, layout.store)
-        ImageOps.exif_transpose(image, in_place=True)
-        return arrange(_to_array(image, layout.background), layout)
-
-
 def arrange(pixels: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """Pixels `(height, width, 1 or 3)` as `(channels, store, store)`: channels matched, shrunk, centred on black."""
+    """Pixels `(height, width, channels)` as `(channels, store, store)`: channels matched, shrunk, centred on black."""
     square = pad(shrink(match_channels(pixels, layout.channels), layout.store), layout.store, layout.background)
     if square.dtype == np.uint8 and layout.dtype == "uint16":
         square = square.astype(np.uint16) * 257
@@ -172,39 +135,7 @@ def pad(pixels: NDArray[Any], side: int, background: int = 0) -> NDArray[Any]:
     return square
 
 
-def _shrink_jpeg(image: Image.Image, side: int) -> None:
-    """Have a JPEG's decoder leave out what scaling would remove, at 1/2, 1/4 or 1/8 of the size; a filter ends it.
-
-    Ink (CMYK) is left alone: its mixtures are not those of light.
-    """
-    if isinstance(image, JpegImageFile) and image.mode in ("L", "RGB"):
-        image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=_GAP)
-
-
 def _thumbnail(pixels: NDArray[Any], side: int) -> NDArray[Any]:
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(image)
-
-
-def _is_grey(image: Image.Image) -> bool:
-    if image.mode != "P":
-        return image.mode in _GREY
-    palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())
-
-
-def _to_array(image: Image.Image, background: int) -> NDArray[Any]:
-    """Pixels `(height, width, 1 or 3)`, uint8 or uint16; what is transparent shows the background."""
-    if image.mode in _SIXTEEN_BIT:
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values {values.min()} to {values.max()} do not fit 16 bit")
-        return values.astype(np.uint16)[..., None]
-    mode = "L" if _is_grey(image) else "RGB"
-    if image.has_transparency_data:
-        image = Image.alpha_composite(
-            Image.new("RGBA", image.size, (background, background, background)), image.convert("RGBA")
-        )
-    array = np.asarray(image.convert(mode))
-    return array[..., None] if array.ndim == 2 else array

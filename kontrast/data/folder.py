@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kontrast.data import dicom
 from kontrast.data.annotations import PARTS, Annotations, class_codes, part_names
+from kontrast.data.formats import DICOM, SUFFIXES, VOLUME, format_of
 from kontrast.errors import InputError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,8 +23,19 @@ class FileListing:
     paths: tuple[Path, ...]
     """`(n,)` absolute paths."""
     annotations: Annotations
+    channels: tuple[tuple[Path, ...], ...] = ()
+    """`(n,)` further files of each image, whose content is further channels of it; empty where nothing has any."""
     background: int = 0
     """Brightness, 0..255, around smaller images and behind transparent pixels: black, or white for drawings."""
+
+    def files(self, position: int) -> tuple[Path, ...]:
+        """All files of an image, or of the images of a volume, in the order of their channels."""
+        return (self.paths[position], *(self.channels[position] if self.channels else ()))
+
+    @property
+    def sources(self) -> list[tuple[Path, ...]]:
+        """`files` of every position."""
+        return [self.files(position) for position in range(len(self.paths))]
 
 
 def list_folder(root: Path) -> FileListing:
@@ -38,7 +49,7 @@ def list_folder(root: Path) -> FileListing:
     names = sorted(_image_names(root))
     if not names:
         raise InputError(
-            f"a data folder must hold images ({' '.join(sorted(SUFFIXES))}); {root} holds none: "
+            f"a data folder must hold images ({' '.join(SUFFIXES)}); {root} holds none: "
             "point to the folder that does, or to a table or .npz of them"
         )
     return FileListing(
@@ -46,6 +57,30 @@ def list_folder(root: Path) -> FileListing:
         names=tuple(names),
         paths=tuple(root.absolute() / name for name in names),
         annotations=_from_folders([name.split("/")[:-1] for name in names]),
+    )
+
+
+def list_file(path: Path) -> FileListing:
+    """One file of several images (a volume, DICOM frames), or the files that a DICOMDIR names.
+
+    Raises:
+        InputError: It is no such file.
+    """
+    if path.name.upper() == "DICOMDIR":
+        found = dicom.list_dicomdir(path)
+    elif format_of(path) in (DICOM, VOLUME):
+        found = (path,)
+    else:
+        raise InputError(
+            "a data file is a table (.csv .tsv .parquet), an array (.npz), a DICOM file, a DICOMDIR or a volume; got "
+            f"{path}: pass the folder that holds it, or convert it"
+        )
+    root = path.absolute().parent
+    return FileListing(
+        name=str(path),
+        names=tuple(file.absolute().relative_to(root).as_posix() for file in found),
+        paths=tuple(file.absolute() for file in found),
+        annotations=Annotations(),
     )
 
 
@@ -67,7 +102,7 @@ def _image_names(root: Path) -> Iterator[str]:
     for folder, below, files in os.walk(root, followlinks=True):
         below[:] = [name for name in sorted(below) if not name.startswith(".") and _is_new(Path(folder, name), seen)]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and format_of(Path(folder, name)):
                 yield Path(folder, name).relative_to(root).as_posix()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +13,49 @@ import torch
 from numpy.typing import NDArray
 
 from kontrast.batch import Batch
+from kontrast.data.reading import Header
 
 SCALES = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 _BLOCK = 128
 _STATISTICS_FROM = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What the files said of their images before anything was scaled."""
+
+    table: NDArray[np.float64]
+    """`(n, 6)`: height, width, channels, significant bits, distance of rows and of columns in mm (NaN if unknown)."""
+
+    @classmethod
+    def of(cls, headers: Sequence[Header]) -> Facts:
+        """The facts of images with these headers."""
+        rows = [(h.height, h.width, h.channels, h.bits, *(h.spacing or (math.nan, math.nan))) for h in headers]
+        return cls(np.array(rows, dtype=np.float64).reshape(len(rows), 6))
+
+    @property
+    def shape(self) -> NDArray[np.int64]:
+        """`(n, 2)` height and width in pixels."""
+        return self.table[:, :2].astype(np.int64)
+
+    @property
+    def channels(self) -> NDArray[np.int64]:
+        """`(n,)`."""
+        return self.table[:, 2].astype(np.int64)
+
+    @property
+    def bits(self) -> NDArray[np.int64]:
+        """`(n,)` significant bits of a value."""
+        return self.table[:, 3].astype(np.int64)
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """`(n, 2)` distance of rows and of columns in mm, NaN where it is unknown."""
+        return self.table[:, 4:]
+
+    def take(self, positions: NDArray[np.integer[Any]]) -> Facts:
+        """The facts of the images at `positions`."""
+        return Facts(self.table[positions])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,13 +82,19 @@ class ImageSet:
     """Name and reason of each file that could not be read."""
     fingerprint: str
     """SHA-256 (hex) over the pixels and names of the whole set; the same for all subsets."""
+    group_names: tuple[str, ...] = ()
+    """Alias of each code in `groups`; "" for an image that is a group of its own."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Name of each file that is sound but no image to learn from, and the rule that says so."""
+    facts: Facts | None = None
+    """What the files said of each image; None for images that came as arrays."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """1 for grey, 3 for colour, or any other number."""
         return int(self.pixels.shape[1])
 
     @property
@@ -71,6 +117,7 @@ class ImageSet:
             labels=None if self.labels is None else self.labels[chosen],
             groups=None if self.groups is None else self.groups[chosen],
             parts=None if self.parts is None else self.parts[chosen],
+            facts=None if self.facts is None else self.facts.take(chosen),
         )
 
     def batch(self, positions: NDArray[np.integer[Any]]) -> Batch:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kontrast.data import table
-from kontrast.data.annotations import Annotations
+from kontrast.data.adapters import adapted, list_adapted
+from kontrast.data.aliases import Aliases, is_alias
+from kontrast.data.annotations import Annotations, alias_codes, group_codes
 from kontrast.data.arrays import ArrayListing, arranged, list_npz, read_dataset
 from kontrast.data.cache import decoded
-from kontrast.data.folder import FileListing, list_folder
+from kontrast.data.decoding import Decoded
+from kontrast.data.folder import FileListing, list_file, list_folder
 from kontrast.data.images import ImageSet, fingerprint
+from kontrast.data.reading import Reading
 from kontrast.data.samples import PREFIX, SAMPLES, open_sample
 from kontrast.errors import InputError
 
@@ -36,23 +42,34 @@ def open(
     size: int | None = None,
     channels: int | None = None,
     max_unreadable: float = 0.01,
+    reading: Reading | None = None,
+    group_pattern: str | None = None,
+    alias_paths: bool = False,
     cache: str | Path | None = None,
 ) -> ImageSet:
     """Opens images, decoded once into a cache on disk, or read into memory where they are arrays.
+
+    Groups are those of the table, else of `group_pattern`, else the patients of DICOM files and the volumes that slices
+    are cut from. Their names are aliases, by a key that lies in the data folder (`.kontrast-key`).
 
     Every image becomes a square of one side: the longest side found, but at most 8/7 of `size` (256 without).
     Smaller images are centred on black (samples of drawings on white), larger ones scaled down with their aspect kept;
     small squares stay as they are.
 
     Args:
-        source: A folder (sub-folders are classes, or train/validation/test and then classes), a `.csv` or `.parquet`
-            table, an `.npz` of arrays, `sample:NAME`, an `ImageSet` (returned as it is), or a torch `Dataset` or
-            sequence that yields image tensors or pairs of one and a label.
+        source: A folder of pictures, DICOM files or volumes (sub-folders are classes, or train/validation/test and then
+            classes), one such file or DICOMDIR, a `.csv` or `.parquet` table of files, an `.npz` of arrays,
+            `sample:NAME`, the folder of a known data set as `NAME:FOLDER` (see `adapters`), an `ImageSet` (returned as
+            it is), or a torch `Dataset` or sequence that yields image tensors or pairs of one and a label.
         labels: A table for a folder: `path`, `label` (or `label:NAME` columns of 0 and 1), maybe `group` and `split`.
             Its paths are relative to the table or to the folder. Images that it does not name have no label.
         size: Side of the crop that the encoder will see.
-        channels: 1 or 3; None keeps what the files have (1 if all are grey).
+        channels: 1 or 3; None keeps what the files have, any number (1 if all are grey).
         max_unreadable: Share of the files that may be unreadable; they are named in the log and skipped.
+        reading: How DICOM files and volumes become images; None for the defaults.
+        group_pattern: Regular expression with one pair of brackets, searched in each file's name: what the brackets
+            match names its group. Files in which it finds nothing are groups of their own.
+        alias_paths: Whether names of files are replaced by aliases everywhere.
         cache: Folder of the cache, else the environment's KONTRAST_CACHE or the user's cache folder.
 
     Raises:
@@ -60,26 +77,39 @@ def open(
     """
     if isinstance(source, ImageSet):
         return source
-    if channels not in (None, 1, 3):
+    if channels is not None and channels < 1:
         raise InputError(
-            f"images have 1 or 3 channels; got {channels}: choose one of them, or none to keep what the files have"
+            f"images have at least one channel; got {channels}: choose 1, 3, or none to keep what the files have"
         )
     if size is not None and size < 1:
         raise InputError(
             f"the side of the crop is at least 1 px; got {size}: choose the size that the encoder is to see"
         )
     root = None if cache is None else Path(cache)
+    how = reading or Reading()
+    how.check()
     found = _listing(source, root)
     if labels is not None:
         found = _labelled(found, source, Path(labels))
+    if group_pattern is not None:
+        found = replace(found, annotations=_grouped(found, group_pattern))
+    aliases = Aliases(_beside(source), root)
+    shown = aliases.file if alias_paths else str
     if isinstance(found, ArrayListing):
-        return _from_arrays(found, size=size, channels=channels)
-    return _from_files(found, size=size, channels=channels, max_unreadable=max_unreadable, cache=root)
+        images = _from_arrays(found, size=size, channels=channels)
+    else:
+        content = decoded(
+            found, size=size, channels=channels, how=how, alias=aliases.group, max_unreadable=max_unreadable, cache=root
+        )
+        images = _from_files(found, content, shown)
+    return _aliased(images, aliases.group, shown)
 
 
 def _listing(source: str | Path | Iterable[Any], cache: Path | None) -> FileListing | ArrayListing:
     if isinstance(source, str) and source.startswith(PREFIX):
         return open_sample(source.removeprefix(PREFIX), cache)
+    if isinstance(source, str) and (known := adapted(source)):
+        return list_adapted(*known)
     if isinstance(source, str | Path):
         return _from_path(Path(source).expanduser())
     if isinstance(source, Iterable) or (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
@@ -92,11 +122,7 @@ def _listing(source: str | Path | Iterable[Any], cache: Path | None) -> FileList
 
 def _from_path(path: Path) -> FileListing | ArrayListing:
     if path.is_file():
-        reader = READERS.get(path.suffix.lower())
-        if reader is None:
-            raise InputError(
-                f"a data file is one of {' '.join(READERS)}; got {path}: pass the folder that holds it, or convert it"
-            )
+        reader = READERS.get(path.suffix.lower(), list_file)
         return reader(path)
     if not path.exists() and str(path) in SAMPLES:
         raise InputError(
@@ -106,8 +132,8 @@ def _from_path(path: Path) -> FileListing | ArrayListing:
 
 
 def _labelled(found: FileListing | ArrayListing, source: object, labels: Path) -> FileListing:
-    root = Path(source).expanduser() if isinstance(source, str | Path) else None
-    if root is None or not root.is_dir() or isinstance(found, ArrayListing):
+    root = _data_folder(source)
+    if root is None or isinstance(found, ArrayListing):
         raise InputError(
             f"a table of labels goes with a folder of images; got {labels} beside {found.name}: leave it out, "
             "since tables and arrays bring their own labels"
@@ -115,40 +141,106 @@ def _labelled(found: FileListing | ArrayListing, source: object, labels: Path) -
     return table.attach(found, labels.expanduser(), root)
 
 
+def _grouped(found: FileListing | ArrayListing, pattern: str) -> Annotations:
+    """The annotations under the groups that a pattern finds in the names."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"a group pattern is a regular expression; {pattern!r} is none ({error}): write for example 'person(\\d+)'"
+        ) from error
+    if compiled.groups != 1:
+        raise InputError(
+            f"a group pattern has one pair of brackets around what names the group; {pattern!r} has "
+            f"{compiled.groups}: write for example 'person(\\d+)', and (?:...) for other brackets"
+        )
+    matches = [compiled.search(name) for name in found.names]
+    groups, names = group_codes([match[1] or "" if match else "" for match in matches])
+    if groups is None:
+        raise InputError(
+            f"a group pattern must fit some names; {pattern!r} fits none of {found.name}, such as {found.names[0]}: "
+            "it is searched in the path relative to the data folder"
+        )
+    return replace(found.annotations, groups=groups, group_names=names)
+
+
+def _data_folder(source: object) -> Path | None:
+    """The folder that was named; None for anything else."""
+    if not isinstance(source, str | Path) or str(source).startswith(PREFIX):
+        return None
+    known = adapted(str(source))
+    path = known[1] if known else Path(source).expanduser()
+    return path if path.is_dir() else None
+
+
+def _beside(source: object) -> Path | None:
+    """The folder where the key of the aliases lies: that of the data, or of their file; None for data without one."""
+    if not isinstance(source, str | Path) or str(source).startswith(PREFIX):
+        return None
+    return _data_folder(source) or Path(source).expanduser().parent
+
+
 def _from_arrays(found: ArrayListing, *, size: int | None, channels: int | None) -> ImageSet:
     pixels = arranged(found, size=size, channels=channels)
     pixels.flags.writeable = False
     rows = np.arange(len(pixels))
-    return _image_set(found.name, found.annotations, found.names, pixels, fingerprint(pixels, rows, found.names))
+    return _image_set(found.name, found.annotations, found.names, pixels, rows, fingerprint(pixels, rows, found.names))
 
 
-def _from_files(
-    found: FileListing, *, size: int | None, channels: int | None, max_unreadable: float, cache: Path | None
-) -> ImageSet:
-    content = decoded(found, size=size, channels=channels, max_unreadable=max_unreadable, cache=cache)
-    everything = _image_set(found.name, found.annotations, found.names, content.pixels, content.fingerprint)
-    if not content.skipped:
-        return everything
-    skipped = tuple((found.names[position], reason) for position, reason in content.skipped.items())
-    _log.warning(
-        "%d of %d images could not be read and are skipped: %s",
-        len(skipped),
-        len(found.names),
-        "; ".join(f"{name} ({reason})" for name, reason in skipped),
+def _from_files(found: FileListing, content: Decoded, shown: Callable[[str], str]) -> ImageSet:
+    """The images of files, each with what is known of its file; groups that only the files know are aliases already."""
+    skipped, left_out = (
+        tuple((found.names[position], reason) for position, reason in reasons.items())
+        for reasons in (content.skipped, content.left_out)
     )
-    kept = np.setdiff1d(np.arange(len(found.names)), list(content.skipped))
-    return replace(everything.take(kept), skipped=skipped)
+    _tell("could not be read and are", skipped, len(found.names), shown)
+    _tell("are sound but no images to learn from, so they are", left_out, len(found.names), shown)
+    names = tuple(found.names[file] + part for file, part in zip(content.files, content.parts, strict=True))
+    known = found.annotations.take(content.files)
+    images = _image_set(found.name, known, names, content.pixels, content.rows, content.fingerprint)
+    if images.groups is None:
+        groups, aliases = alias_codes(content.groups)
+        images = replace(images, groups=groups, group_names=aliases)
+    return replace(images, skipped=skipped, left_out=left_out, facts=content.facts)
 
 
-def _image_set(name: str, known: Annotations, names: tuple[str, ...], pixels: Any, digest: str) -> ImageSet:
+def _tell(what: str, files: Sequence[tuple[str, str]], total: int, shown: Callable[[str], str]) -> None:
+    if files:
+        named = "; ".join(f"{_printable(shown(name))} ({reason})" for name, reason in files)
+        _log.warning("%d of %d files %s skipped: %s", len(files), total, what, named)
+
+
+def _printable(name: str) -> str:
+    """A file's name without characters that would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def _aliased(images: ImageSet, alias: Callable[[str], str], shown: Callable[[str], str]) -> ImageSet:
+    """Groups under their aliases, and files too where that is asked for."""
+    skipped, left_out = (
+        tuple((shown(name), reason) for name, reason in files) for files in (images.skipped, images.left_out)
+    )
+    return replace(
+        images,
+        names=tuple(map(shown, images.names)),
+        group_names=tuple(name if is_alias(name) else alias(name) for name in images.group_names),
+        skipped=skipped,
+        left_out=left_out,
+    )
+
+
+def _image_set(
+    name: str, known: Annotations, names: tuple[str, ...], pixels: Any, rows: NDArray[np.int64], digest: str
+) -> ImageSet:
     return ImageSet(
         name=name,
         pixels=pixels,
-        rows=np.arange(len(names)),
+        rows=rows,
         names=names,
         labels=known.labels,
         classes=known.classes,
         groups=known.groups,
+        group_names=known.group_names,
         parts=known.parts,
         skipped=(),
         fingerprint=digest,

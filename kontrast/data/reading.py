@@ -53,6 +53,16 @@ class Reading:
     n4: bool = False
     """Whether the bias field of volumes is corrected first (N4, needs SimpleITK)."""
 
+    def check(self) -> None:
+        """Refuse what no file could be read with.
+
+        Raises:
+            InputError: An unknown window, or a spacing that is no length.
+        """
+        shown_range(self.window)
+        if self.spacing is not None and not 0 < self.spacing < math.inf:
+            raise InputError(f"a spacing is a length in millimetres; got {self.spacing}: give one above 0, such as 1.0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Header:

@@ -1,4 +1,4 @@
-"""The first look at image files: a digest of the content, the header, and whether they can be read at all."""
+"""The first look at image files: a digest of the content, the headers, and whether they can be read at all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from kontrast.data.decode import Header, read_header, strict_pillow
+from kontrast.data import formats
+from kontrast.data.pictures import strict_pillow
 from kontrast.data.progress import progress
+from kontrast.data.reading import Contents, LeftOut, Reading
 from kontrast.distributed import allowed_cores
 from kontrast.errors import InputError
 
@@ -25,14 +28,16 @@ class Scan:
 
     digest: str
     """SHA-256 (hex) of the content, "" if it could not be read."""
-    header: Header | None
-    reason: str
-    """Why there is no header, else ""."""
+    contents: Contents | None
+    reason: str = ""
+    """Why there are no contents, else ""."""
+    is_left_out: bool = False
+    """Whether that is a rule, and not damage."""
 
 
-def scan(paths: Sequence[Path]) -> list[Scan]:
-    """Reads every file once, in threads."""
-    return list(in_threads(_scan_one, paths, title="Reading images"))
+def scan(sources: Sequence[tuple[Path, ...]], how: Reading) -> list[Scan]:
+    """Looks into every file, or set of files whose content is the channels of one image, in threads."""
+    return list(in_threads(partial(_scan_one, how), sources, title="Reading images"))
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T], *, title: str) -> Iterator[R]:
@@ -49,7 +54,7 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, title: str) -> Ite
 
 
 def why_unreadable(error: Exception) -> str:
-    """A short reason, without line breaks, for a file that Pillow or the system refused."""
+    """A short reason, without line breaks, for a file that a decoder or the system refused."""
     text = " ".join(str(error).split()).replace("<_io.BytesIO object at", "<file at")
     return f"{type(error).__name__}: {text.partition(' <file at')[0]}" if text else type(error).__name__
 
@@ -69,13 +74,23 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], total: int, share: float
     )
 
 
-def _scan_one(path: Path) -> Scan:
+def _scan_one(how: Reading, paths: tuple[Path, ...]) -> Scan:
     digest = ""
     try:
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        return Scan(digest=digest, header=read_header(content), reason="")
-    except MemoryError:
+        digest = _digest(paths)
+        return Scan(digest=digest, contents=formats.look(paths, how))
+    except (MemoryError, InputError):
         raise
-    except Exception as error:  # Pillow raises a dozen kinds, from SyntaxError to struct.error, for damaged files
-        return Scan(digest=digest, header=None, reason=why_unreadable(error))
+    except LeftOut as rule:
+        return Scan(digest=digest, contents=None, reason=str(rule), is_left_out=True)
+    except Exception as error:  # decoders raise dozens of kinds, from SyntaxError to struct.error, for damaged files
+        return Scan(digest=digest, contents=None, reason=why_unreadable(error))
+
+
+def _digest(paths: tuple[Path, ...]) -> str:
+    """Of one file that of its content, as every tool prints it; of several that of their digests."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -123,10 +123,12 @@ def annotate(table: Table) -> Annotations:
         )
     labels, classes = _multilabel(table, multi) if multi else _single_label(table)
     empty = [""] * len(table.where)
+    groups, names = group_codes(table.columns.get("group", empty))
     return Annotations(
         labels=labels,
         classes=classes,
-        groups=group_codes(table.columns.get("group", empty)),
+        groups=groups,
+        group_names=names,
         parts=part_names(table.columns.get("split", empty), origin=str(table.path)),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro-F1", "auroc": "AUROC"}
@@ -170,7 +170,7 @@ class Picture:
 class Hard:
     """A test image that most cells get wrong."""
 
-    picture: Picture
+    picture: Picture | None
     name: str
     truth: str
     predicted: str
@@ -230,7 +230,7 @@ class Atlas:
     """For each image its class; -1 for none (multi-label data)."""
 
     names: tuple[str, ...]
-    sheet: Picture
+    sheet: Picture | None
     """All thumbnails, row by row, in the order of the images."""
 
     tile: int
@@ -335,3 +335,11 @@ class Page:
     command: str
     repeat: str = ""
     """What to type to repeat the study from its folder."""
+
+
+def without_pictures(page: Page) -> Page:
+    """The page with no image on it, for data whose images must not leave their folder."""
+    near = page.closeup and replace(page.closeup, hardest=tuple(replace(h, picture=None) for h in page.closeup.hardest))
+    far = page.atlas and replace(page.atlas, sheet=None)
+    notes = (*page.notes, "Images are left out of this page, as was asked for.")
+    return replace(page, closeup=near, atlas=far, queries=(), gallery=None, notes=notes)

@@ -33,7 +33,11 @@ def sheet(data: ImageSet, positions: NDArray[np.int64], *, tile: int, columns: i
 
 
 def shown(pixels: NDArray[Any], *, side: int) -> Image.Image:
-    """`(c, h, w)` as a picture of at most `side` pixels; 16 bits and floats are stretched over what the image holds."""
+    """`(c, h, w)` as a picture of at most `side` pixels; 16 bits and floats are stretched over what the image holds.
+
+    Of other than one or three channels the first three are shown as colours, or the first of two.
+    """
+    pixels = pixels[: 3 if len(pixels) > 2 else 1]
     if pixels.dtype != np.uint8:
         low, high = window(pixels)
         pixels = np.clip((pixels - low) / max(high - low, 1e-12) * 255, 0, 255).round().astype(np.uint8)

@@ -115,7 +115,7 @@ def test_files_that_cannot_be_read_are_named_and_skipped(untrained, draw_folder,
     caplog.set_level("INFO", logger="kontrast")
     words = ["predict", run, flat, "--max-unreadable", 0.5, "--out", tmp_path / "p.csv"]
     assert kontrast(*words) == 0
-    assert "1 of 4 images could not be read and are skipped: 02.png" in caplog.text
+    assert "1 of 4 files could not be read and are skipped: 02.png" in caplog.text
     assert "predictions for 3 images" in caplog.text
     assert [row["path"] for row in read(tmp_path / "p.csv")] == ["00.png", "01.png", "03.png"]
 

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from kontrast.data.annotations import class_codes, group_codes, part_names
+from kontrast.data.annotations import Annotations, alias_codes, class_codes, group_codes, part_names
 from kontrast.errors import InputError
 
 
@@ -20,10 +21,27 @@ def test_labels_that_are_all_empty_are_no_labels():
 
 
 def test_an_image_without_a_group_is_a_group_of_its_own():
-    codes = group_codes(["p1", "", "p1", "", "1"])
+    codes, names = group_codes(["p1", "", "p1", "", "1"])
     assert codes[0] == codes[2]
     assert len(set(codes.tolist())) == 4
     assert codes.min() >= 0
+    assert [names[code] for code in codes] == ["p1", "", "p1", "", "1"]
+    assert group_codes(["", ""]) == (None, ())
+
+
+def test_aliases_are_numbered_as_they_occur_so_that_codes_do_not_depend_on_the_key():
+    codes, names = alias_codes(["group-b", "", "group-a", "group-b", ""])
+    assert codes.tolist() == [0, 1, 2, 0, 3]
+    assert names == ("group-b", "", "group-a", "")
+    assert alias_codes(["", ""]) == (None, ())
+
+
+def test_several_images_of_one_file_share_what_is_known_of_it():
+    known = Annotations(labels=np.array([4, 5]), classes=("a",) * 6, groups=np.array([1, 0]), parts=None)
+    taken = known.take(np.array([1, 1, 0]))
+    assert taken.labels.tolist() == [5, 5, 4]
+    assert taken.groups.tolist() == [0, 0, 1]
+    assert taken.parts is None
 
 
 def test_parts_have_one_name_whatever_they_are_called():

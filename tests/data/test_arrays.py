@@ -52,11 +52,22 @@ def test_negative_labels_are_none_and_groups_are_kept(tmp_path):
     assert listing.annotations.groups.tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("shape", [(2, 9, 8, 5), (2, 5, 9, 8)])
+def test_any_number_of_channels_is_kept_and_no_channel_is_lost(tmp_path, shape):
+    images = noise(*shape)
+    kept = arranged(list_npz(npz(tmp_path, images=images)), size=None, channels=None)
+    assert kept.shape == (2, 5, 9, 9)
+    wanted = images.transpose(0, 3, 1, 2) if shape[3] == 5 else images
+    np.testing.assert_array_equal(kept[:, :, :, :8], wanted)
+    with pytest.raises(InputError, match="has 5 where 3 are wanted"):
+        arranged(list_npz(npz(tmp_path, images=images)), size=None, channels=3)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"pictures": noise(2, 5, 5)}, "holds pictures"),
-        ({"images": noise(2, 5, 5, 4)}, r"1 or 3 channels.*\(2, 5, 5, 4\)"),
+        ({"images": noise(2, 70, 70, 65)}, r"1 to 64 channels.*\(2, 70, 70, 65\)"),
         ({"images": noise(2, 5, 5).astype(np.int64)}, "has int64"),
         ({"images": noise(2, 5, 5).astype(np.float32)}, "lie in 0..1"),
         ({"images": np.full((2, 5, 5), np.nan)}, "lie in 0..1"),
@@ -129,7 +140,7 @@ def test_an_iterable_dataset_is_read_to_its_end():
         ([torch.zeros(1, 2, 2), torch.zeros(1, 3, 3)], "one shape"),
         ([torch.full((1, 2, 2), 255.0)], "lie in 0..1; x has 255 to 255"),
         (["a.png"], "is str .*PILToTensor"),
-        ([torch.zeros(4, 2, 2)], "1 or 3 channels"),
+        ([torch.zeros(65, 2, 2)], "1 to 64 channels"),
         ([], "yielded none"),
         ([(torch.zeros(2, 2), float("nan")), (torch.zeros(2, 2), 1.0)], "nan at image 0"),
     ],

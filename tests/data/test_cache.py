@@ -133,7 +133,7 @@ def test_unreadable_images_are_named_and_skipped_and_remembered(folder, caplog):
         opened = data.open(folder, max_unreadable=0.4)
         assert opened.names == ("0.png", "1.png", "3.png", "5.png")
         assert [name for name, _ in opened.skipped] == ["2.png", "4.png"]
-        assert "2 of 6 images could not be read" in caplog.text
+        assert "2 of 6 files could not be read" in caplog.text
         assert "4.png" in caplog.text
         first = opened.batch(np.array([2])).image[0, 0].numpy()
         np.testing.assert_array_equal(first, np.asarray(Image.open(folder / "3.png")))

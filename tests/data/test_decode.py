@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kontrast.data.decode import Layout, decode, match_channels, plan, read_header, shrink, strict_pillow
+from kontrast.data.decode import Layout, arrange, match_channels, plan, shrink
+from kontrast.data.pictures import read_header, read_pixels, strict_pillow
 
 
 def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def decode(content: bytes, layout: Layout) -> np.ndarray:
+    return arrange(read_pixels(content, side=layout.store, background=layout.background), layout)
 
 
 def read(content: bytes, *, size: int | None = None, channels: int | None = None) -> np.ndarray:

@@ -59,8 +59,10 @@ def test_a_mixture_of_depths_is_stored_as_16_bit(tmp_path, save):
 
 def test_a_wrong_number_of_channels_is_refused(tmp_path, save):
     save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="got 4"):
+    with pytest.raises(InputError, match="a.png has 1 where 4 are wanted"):
         data.open(tmp_path, channels=4)
+    with pytest.raises(InputError, match="got 0"):
+        data.open(tmp_path, channels=0)
 
 
 def test_hostile_names_arrive_as_they_are(tmp_path, save):
@@ -111,7 +113,7 @@ def test_an_image_set_is_returned_as_it_is(image_set):
     ("source", "message"),
     [
         ("{tmp}/nowhere", "there is no folder"),
-        ("{tmp}/notes.txt", "is one of .csv"),
+        ("{tmp}/notes.txt", "is a table .*.csv .*notes.txt"),
         ("sample:digits-5", "did you mean digits-5k"),
         ("digits-5k", "write sample:digits-5k"),
         (3.5, "got float"),

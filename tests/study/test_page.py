@@ -5,14 +5,14 @@ import hashlib
 import re
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise
 
 import pytest
 
-from kontrast.study.contents import Difference, Page, Row
+from kontrast.study.contents import Difference, Page, Row, without_pictures
 from kontrast.study.page import render, write
 
 IMAGE = "<img src=x onerror=\"document.title='owned'\">.png"
@@ -314,6 +314,15 @@ def test_a_picture_that_is_no_image_is_refused(full):
         given = replace(full.queries[0].picture, media=media)
         with pytest.raises(ValueError, match="media type of a picture"):
             render(page(curves={}, rows=(), gallery=replace(full.gallery, rows=((given,),))))
+
+
+def test_without_pictures_no_image_is_on_the_page_and_the_rest_stays(full, full_html):
+    html = render(without_pictures(full))
+    assert "data:image" in full_html
+    assert "data:image" not in html
+    assert full.closeup.hardest[0].name in unescape(html)
+    assert "Images are left out of this page" in html
+    assert html.count("<use ") == full_html.count("<use ")
 
 
 def test_the_page_names_its_language_its_viewport_and_the_scope_of_every_header():

@@ -6,7 +6,7 @@ file; wheels that differ by platform, and packages of Debian, by their files alo
 
 from __future__ import annotations
 
-from kontrast.data.samples import arrays, drawings
+from kontrast.data.samples import arrays, drawings, patches
 from kontrast.data.samples.sample import Pack, Pinned, Sample
 from kontrast.data.sources import Address, Debian, Installed, Npm, SourcePackage, Wheel
 
@@ -26,6 +26,28 @@ _LECUN = "LeCun et al., Gradient-based learning applied to document recognition,
 _CIFAR = "Krizhevsky, Learning multiple layers of features from tiny images, 2009"
 _MRICRON = (Debian("mricron-data", "1.2.20211006+dfsg-4"),)
 _TEMPLATES = "usr/share/mricron/templates"
+_COLIN27 = (
+    Pinned(
+        member="ch2.nii.gz",
+        digest="707a360b809ba937f6c007231bcf7dc6e2d33657497b254414c9894b6efa5f8c",
+        what="T1, 181 x 217 x 181 at 1 mm, mean of 27 scans of one person",
+    ),
+    Pinned(
+        member="aal.nii.gz",
+        digest="2926fcc98efc709f77c8cca2f9c1d797eba3e9a1b222a8e0cfa70ab131394c80",
+        what="116 regions of AAL on the same grid",
+    ),
+    Pinned(
+        member="aal.nii.txt",
+        digest="1788d6556a9ec056de9867b2382cf1ce1b51b87ae4cfd9cd25de48ae4dde709e",
+        what="their numbers and names",
+    ),
+)
+_COLIN27_CITATION = (
+    "Holmes et al., Enhancement of MR images using registration for signal averaging, JCAT 22(2), 1998; "
+    "Tzourio-Mazoyer et al., Automated anatomical labeling of activations in SPM, NeuroImage 15(1), 2002"
+)
+_COLIN27_LICENCE = "BSD-3-Clause per Debian; Colin27 and AAL carry terms of their own: cite, research"
 _SKIN_TONES = ("*-1f3f[b-f]*",)
 """Variants of an emoji in other skin tones."""
 _FLIPPED = ("*_mirror*", "*_flip*")
@@ -50,6 +72,20 @@ def _emoji(style: str, sha256: str, digest: str) -> Pack:
 
 
 SAMPLES: dict[str, Sample] = {
+    "brain-patches": Sample(
+        kind="images",
+        title="6,285 patches of 32 mm within one brain, by lobe",
+        count=6285,
+        licence=_COLIN27_LICENCE,
+        citation=_COLIN27_CITATION,
+        caveat="Within one brain: all patches are of one person, so a result shows how a method behaves inside it, "
+        "nothing about new patients. The split by blocks with gaps, which share no voxel and no mirror image, and the "
+        "seven classes are Kontrast's own. Opening it needs nibabel.",
+        megabytes=16.1,
+        origin="the brain of Colin27",
+        packs=(Pack(sources=_MRICRON, root=_TEMPLATES, files=_COLIN27),),
+        build=patches.brain_patches,
+    ),
     "cifar10": Sample(
         kind="images",
         title="60,000 colour photographs of 32 px, 10 classes",
@@ -293,36 +329,22 @@ SAMPLES: dict[str, Sample] = {
         kind="volumes",
         title="one human brain in T1, with regions",
         count=5,
-        licence="BSD-3-Clause per Debian; Colin27 and AAL carry terms of their own: cite, research",
-        citation="Holmes et al., Enhancement of MR images using registration for signal averaging, JCAT 22(2), 1998; "
-        "Tzourio-Mazoyer et al., Automated anatomical labeling of activations in SPM, NeuroImage 15(1), 2002",
+        licence=_COLIN27_LICENCE,
+        citation=_COLIN27_CITATION,
         caveat="One person: a result shows how a method behaves inside one brain, nothing about new patients. "
         "Neighbouring slices, the three planes and the hemispheres are not independent; split by block with a gap.",
         megabytes=16.1,
+        origin="the brain of Colin27",
         packs=(
             Pack(
                 sources=_MRICRON,
                 root=_TEMPLATES,
                 files=(
-                    Pinned(
-                        member="ch2.nii.gz",
-                        digest="707a360b809ba937f6c007231bcf7dc6e2d33657497b254414c9894b6efa5f8c",
-                        what="T1, 181 x 217 x 181 at 1 mm, mean of 27 scans of one person",
-                    ),
+                    *_COLIN27,
                     Pinned(
                         member="ch2bet.nii.gz",
                         digest="521204362226d485c92ef5383327765b0344c99ff9ac60000a1f591ff0c3fb34",
                         what="the brain alone; above 0 is the brain mask",
-                    ),
-                    Pinned(
-                        member="aal.nii.gz",
-                        digest="2926fcc98efc709f77c8cca2f9c1d797eba3e9a1b222a8e0cfa70ab131394c80",
-                        what="116 regions of AAL on the same grid",
-                    ),
-                    Pinned(
-                        member="aal.nii.txt",
-                        digest="1788d6556a9ec056de9867b2382cf1ce1b51b87ae4cfd9cd25de48ae4dde709e",
-                        what="their numbers and names",
                     ),
                     Pinned(
                         member="brodmann.nii.gz",

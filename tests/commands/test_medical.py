@@ -1,0 +1,244 @@
+"""DICOM files and volumes from the command line to a run and a page; what identifies a patient stays in the files."""
+
+import csv
+import gzip
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import yaml
+
+import kontrast.data as data
+from kontrast.data.aliases import KEY
+
+pydicom = pytest.importorskip("pydicom")
+nibabel = pytest.importorskip("nibabel")
+TRAINING = ["--encoder", "test_efficientnet", "--stem", "standard", "--precision", "float32"]
+FAST = [*TRAINING, "--epochs", "1", "--batch-size", "8"]
+SECRETS = {
+    "PatientName": "Zebedee^Quartermain",
+    "PatientID": "MRN-777-4242",
+    "PatientBirthDate": "19310718",
+    "PatientAddress": "17 Foxglove Crescent",
+    "StudyDate": "20190329",
+    "SeriesDate": "20190330",
+    "AcquisitionDate": "20190331",
+    "AccessionNumber": "ACC99817",
+    "InstitutionName": "Saint Wilfrid Infirmary",
+    "ReferringPhysicianName": "Oglethorpe^Ursuline",
+    "StudyID": "STUDYXQ81",
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.11111",
+    "SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.22222",
+    "SOPInstanceUID": "1.2.826.0.1.3680043.8.498.33333",
+    "PatientComments": "allergic to beeswax",
+    "ImageComments": "seen by night porter",
+    "OtherPatientIDs": "ALT-5511",
+}
+
+
+def write_dicom(path, pixels, *, patient=None, **tags):
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID = pydicom.uid.CTImageStorage
+    for name, value in {**SECRETS, **({"PatientID": patient} if patient else {}), **tags}.items():
+        setattr(dataset, name, value)
+    dataset.Modality = "CT"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+    dataset.PixelSpacing = [0.5, 0.5]
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def slices(seed, *, kind, side=24):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 1200, (side, side))
+    pixels[:, : side // 2] += 1800 * kind
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Two classes of eight patients with two slices each, a localiser, a broken file and one without an image."""
+    root = tmp_path_factory.mktemp("scans") / "set"
+    for kind, name in enumerate(("ill", "well")):
+        for number in range(16):
+            patient = f"{SECRETS['PatientID']}-{kind}{number // 2}"
+            write_dicom(root / name / f"{number:02d}.dcm", slices([kind, number], kind=kind), patient=patient)
+    write_dicom(root / "ill" / "scout.dcm", slices(99, kind=0), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    whole = (root / "ill" / "00.dcm").read_bytes()
+    (root / "ill" / "broken.dcm").write_bytes(whole[: len(whole) - 300])
+    return root
+
+
+def everything_below(*folders):
+    """All bytes of all files, those inside archives too."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if not path.is_file():
+                continue
+            content = path.read_bytes()
+            yield path, path.name.encode() + content
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    yield path, b"".join(archive.read(name) for name in archive.namelist())
+            if content[:2] == b"\x1f\x8b":
+                yield path, gzip.decompress(content)
+
+
+@pytest.fixture(scope="module")
+def studied(scans, tmp_path_factory, one_thread):
+    """Everything that can be made of them, with a cache of their own, and what was said on the way."""
+    import logging
+    import os
+
+    from kontrast.cli import main
+
+    root = tmp_path_factory.mktemp("medical")
+    said = root / "said.txt"
+    handler = logging.FileHandler(said)
+    logging.getLogger().addHandler(handler)
+    before = os.environ.get("KONTRAST_CACHE")
+    os.environ["KONTRAST_CACHE"] = str(root / "cache")
+    words = [str(scans), "--max-unreadable", "0.5"]
+    scoring = ["--seeds", "1", "--draws", "2", "--per-class", "2", "--finetune-steps", "2"]
+    try:
+        codes = [
+            main(["pretrain", "simclr", *words, *FAST, "--out", str(root / "run")]),
+            main(["study", *words, *FAST, *scoring, "--out", str(root / "study")]),
+            main(["data", "check", *words, "--out", str(root / "check")]),
+            main(["embed", str(root / "run"), *words, "--out", str(root / "e.csv")]),
+        ]
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+        os.environ.pop("KONTRAST_CACHE")
+        if before is not None:
+            os.environ["KONTRAST_CACHE"] = before
+    assert codes == [0, 0, 0, 0], said.read_text()
+    return root
+
+
+def told_secrets(folder):
+    """Each secret with the files below a folder that hold it."""
+    secrets = [part for value in SECRETS.values() for part in value.split("^")]
+    return {
+        secret: {
+            path.relative_to(folder).as_posix() for path, content in everything_below(folder) if holds(content, secret)
+        }
+        for secret in secrets
+    }
+
+
+def holds(content, secret):
+    return secret.encode() in content or secret.encode("utf-16-le") in content
+
+
+def test_nothing_that_identifies_a_patient_leaves_the_files(studied, scans):
+    assert all(told_secrets(scans).values())
+    assert not any(told_secrets(studied).values()), told_secrets(studied)
+
+
+def test_patients_are_groups_that_the_split_does_not_cut(studied, scans, monkeypatch):
+    monkeypatch.setenv("KONTRAST_CACHE", str(studied / "cache"))
+    opened = data.open(scans, max_unreadable=0.5)
+    assert len(opened) == 32
+    assert len(set(opened.groups.tolist())) == 16
+    train, test = data.hold_out(opened)
+    assert not set(opened.groups[train]) & set(opened.groups[test])
+    assert (scans / KEY).is_file()
+
+
+def test_the_page_tells_what_was_left_out_and_what_the_files_are(studied):
+    page = (studied / "study" / "report.html").read_text()
+    assert "broken.dcm" in page
+    assert "Left out by rule" in page
+    assert "12 significant bits" in page
+    assert "0.5 to 0.5 mm" in page
+
+
+def test_localisers_are_left_out_by_rule_and_do_not_count_as_damage(scans, tmp_path, monkeypatch):
+    monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
+    opened = data.open(scans, max_unreadable=0.04)
+    assert [name for name, _ in opened.left_out] == ["ill/scout.dcm"]
+    assert [name for name, _ in opened.skipped] == ["ill/broken.dcm"]
+
+
+def test_another_window_shows_other_values_and_other_data_are_read_as_the_run_was(
+    scans, tmp_path, monkeypatch, kontrast
+):
+    monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
+    words = [scans, "--max-unreadable", 0.5, "--window=-1024:1000", "--spacing", 1.0]
+    assert kontrast("pretrain", "simclr", *words, *FAST, "--out", tmp_path / "run") == 0
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["window"] == "-1024:1000"
+    embed = ["embed", tmp_path / "run", scans, "--max-unreadable", 0.5]
+    assert kontrast(*embed, "--out", tmp_path / "as_run.csv") == 0
+    assert kontrast(*embed, "--window=-1024:1000", "--spacing", 1.0, "--out", tmp_path / "said.csv") == 0
+    assert kontrast(*embed, "--window", "bone", "--out", tmp_path / "bone.csv") == 0
+    as_run, said, bone = ((tmp_path / f"{name}.csv").read_text() for name in ("as_run", "said", "bone"))
+    assert as_run == said != bone
+
+
+def test_dicom_is_resampled_to_the_spacing_that_is_asked_for(scans, tmp_path, monkeypatch):
+    from kontrast.data.reading import Reading
+
+    monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
+    opened = data.open(scans, max_unreadable=0.5, reading=Reading(spacing=1.0))
+    assert opened.size == 12
+    assert (opened.facts.spacing == 1.0).all()
+
+
+def test_pictures_cannot_be_resampled_to_a_spacing(images, refused, tmp_path):
+    words = ["pretrain", "simclr", images, "--spacing", 1.0, *FAST, "--out", tmp_path / "run"]
+    assert "does not say how many millimetres" in refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--window", "lungs"], "LOW:HIGH; got 'lungs'"),
+        (["--window", "5:1"], "LOW:HIGH"),
+        (["--spacing", 0], "length in millimetres; got 0"),
+        (["--spacing", "nan"], "length in millimetres"),
+    ],
+)
+def test_bad_ways_of_reading_are_refused_before_anything_is_read(images, refused, tmp_path, flags, message):
+    assert message in refused("pretrain", "simclr", images, *flags, *FAST, "--out", tmp_path / "run")
+
+
+def test_a_volume_becomes_a_run_slice_by_slice(tmp_path, kontrast, monkeypatch):
+    monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
+    values = np.random.default_rng(0).integers(0, 900, (20, 24, 12)).astype(np.int16)
+    values[..., :2] = 0
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 3.0, 1])), tmp_path / "brain.nii.gz")
+    words = ["pretrain", "simclr", tmp_path / "brain.nii.gz", *FAST, "--policy", "mri", "--out", tmp_path / "run"]
+    assert kontrast(*words) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["images"] == 10
+    out = tmp_path / "e.csv"
+    assert kontrast("embed", tmp_path / "run", tmp_path / "brain.nii.gz", "--axis", "sagittal", "--out", out) == 0
+    with out.open() as file:
+        names = [row["path"] for row in csv.DictReader(file)]
+    assert names == [f"brain.nii.gz#x{number}" for number in range(20)]
+
+
+def test_aliases_stand_in_every_output_and_the_table_tells_them_apart(scans, tmp_path, monkeypatch, kontrast):
+    monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
+    words = [scans, "--max-unreadable", 0.5]
+    assert kontrast("pretrain", "simclr", *words, *FAST, "--alias-paths", "--out", tmp_path / "run") == 0
+    assert kontrast("embed", tmp_path / "run", *words, "--alias-paths", "--out", tmp_path / "e.csv") == 0
+    assert kontrast("data", "aliases", *words, "--out", tmp_path / "aliases.csv") == 0
+    with (tmp_path / "aliases.csv").open() as file:
+        known = {row["alias"]: row for row in csv.DictReader(file)}
+    with (tmp_path / "e.csv").open() as file:
+        shown = [row["path"] for row in csv.DictReader(file)]
+    assert sorted(known) == sorted(shown)
+    assert known[shown[0]]["path"] == "ill/00.dcm"
+    assert known[shown[0]]["group"] == known[shown[1]]["group"] != known[shown[2]]["group"]
+    assert "00.dcm" not in (tmp_path / "e.csv").read_text()
