@@ -52,6 +52,8 @@ class DataOptions:
     """Resample DICOM images and slices of volumes to pixels of so many mm; by default as they are."""
     keep_empty: bool = False
     """Keep slices of volumes that show nothing."""
+    keep_captures: bool = False
+    """Take DICOM's secondary captures for images; some collections of radiographs are stored as such."""
     n4: bool = False
     """Correct the bias field of volumes first (N4, needs SimpleITK; slow)."""
     group_pattern: str | None = None

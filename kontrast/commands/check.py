@@ -114,8 +114,10 @@ def _checked(options: Check, data: ImageSet, parts: Parts, split: str) -> Checke
         audit.cut_groups(data, parts),
         *audit.copied(data, parts, copies),
         audit.conflicts(data, parts, copies.exact),
-        audit.files_finding("unreadable", "Unreadable files", "problem", data.skipped, "could not be read"),
-        audit.files_finding("left-out", "Files left out", "note", data.left_out, "sound, but no image to learn from"),
+        audit.files_finding("unreadable", "Unreadable files", "problem", data.skipped, "that could not be read"),
+        audit.files_finding(
+            "left-out", "Files left out", "note", data.left_out, "left out by a rule: sound, but no image to learn from"
+        ),
         audit.constant(data, copies.looks),
         values.text(data, measured),
         values.depth(data, measured),

@@ -33,6 +33,7 @@ from kontrast.commands.provenance import provenance
 from kontrast.commands.repeat import check_repeat, check_settings, compare_repeat
 from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
 from kontrast.commands.study_page import write_page
+from kontrast.data.leaks import leaks
 from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
 from kontrast.methods import METHODS
@@ -88,6 +89,8 @@ def run(options: Study) -> Path:
     build_encoder(options, parts.train, work.size, seed=options.seed)  # refuses a wrong name before the folder is taken
     claim_folder(options.out, _settings(options), resume=True, can_resume=False)
     check_same_data(options.out, found)
+    if work.leaks:
+        log.warning("%s", work.leaks)
     cells = {
         (arm.key, budget): [
             [work.answers(arm, seed, drawn) for drawn in work.draws(budget, seed)] for seed in work.seeds
@@ -135,6 +138,7 @@ class Work:
         assert parts.test is not None, "data with labels have a test part"
         self.options, self.train, self.test = options, parts.train, parts.test
         self.size = options.size or parts.train.size
+        self.leaks = leaks(parts.train, parts.test)
         self.labelled = labelled_positions(parts.train)
         self.validation = plan.validation_positions(parts.train, self.labelled)
         self.seeds = range(options.seed, options.seed + options.seeds)

@@ -140,6 +140,7 @@ def _facts(work: Work) -> dict[str, str]:
         f"{train.pixels.dtype.name}; the encoder sees {work.size} × {work.size} px",
         "Values": _values(train),
         "Classes": f"{len(train.classes):,}",
+        "Leaks": str(work.leaks),
         "Fingerprint": train.fingerprint,
     }
     if train.facts is not None:

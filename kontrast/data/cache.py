@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def decoded(
     channels: int | None,
     how: Reading,
     alias: Callable[[str], str],
+    shown: Callable[[str], str],
     max_unreadable: float,
     cache: Path | None = None,
 ) -> Decoded:
@@ -63,6 +64,7 @@ def decoded(
         channels: Channels of all images; None keeps what they have.
         how: How medical formats become images.
         alias: What stands for a patient or volume; the cache never holds their names.
+        shown: What stands for a file in messages.
         max_unreadable: Share of the files that may be unreadable.
         cache: Root of the cache.
 
@@ -70,30 +72,30 @@ def decoded(
         InputError: Too many files are unreadable or none is an image, an image is smaller than the crop, or the cache
             cannot be written.
     """
-    root = cache_root(cache)
+    root, names = cache_root(cache), [shown(name) for name in listing.names]
     memo = root / "memo" / _listing_digest(listing, size, channels, how)
     folder = _remembered(memo, root)
     if folder is None:
         scans = scan(listing.sources, how)
-        _refuse(listing, reasons(scans, is_left_out=False), reasons(scans, is_left_out=True), max_unreadable)
-        layout = plan(headers(listing, scans), size=size, channels=channels, background=listing.background)
+        _refuse(names, reasons(scans, is_left_out=False), reasons(scans, is_left_out=True), max_unreadable)
+        layout = plan(headers(names, scans), size=size, channels=channels, background=listing.background)
         folder = _found_or_decoded(Decoding(listing=listing, scans=scans, layout=layout, how=how), root, alias)
         _write_text(memo, folder.name)
     found = load(folder)
-    _refuse(listing, found.skipped, found.left_out, max_unreadable)
+    _refuse(names, found.skipped, found.left_out, max_unreadable)
     return found
 
 
-def _refuse(listing: FileListing, skipped: dict[int, str], left_out: dict[int, str], share: float) -> None:
+def _refuse(names: Sequence[str], skipped: dict[int, str], left_out: dict[int, str], share: float) -> None:
     """Raises when too many files are unreadable, or when rules leave out all others."""
-    total = len(listing.names) - len(left_out)
+    total = len(names) - len(left_out)
     if left_out and not total:
         first = next(iter(left_out))
         raise InputError(
-            f"data must hold images; all {len(left_out)} files of {listing.name} are left out by rule "
-            f"({listing.names[first]}: {left_out[first]}): point to files that are images to learn from"
+            f"data must hold images; all {len(left_out)} files are left out by rule ({names[first]}: "
+            f"{left_out[first]}): point to files that are images to learn from"
         )
-    refuse_too_many([(listing.names[position], reason) for position, reason in skipped.items()], total, share)
+    refuse_too_many([(names[position], reason) for position, reason in skipped.items()], total, share)
 
 
 def _found_or_decoded(decoding: Decoding, root: Path, alias: Callable[[str], str]) -> Path:

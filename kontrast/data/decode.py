@@ -69,8 +69,8 @@ def _common_channels(headers: Mapping[str, Header], wanted: int | None) -> int:
 def cannot_convert(name: str, channels: int, wanted: int) -> InputError:
     """The error for images whose channels cannot become others."""
     return InputError(
-        f"only images of 1 and of 3 channels can become each other; {name} has {channels} where {wanted} are wanted: leave "
-        "--channels away where all images have the same number, or keep images of other kinds apart"
+        f"only images of 1 and of 3 channels can become each other; {name} has {channels} where {wanted} are wanted: "
+        "leave --channels away where all images have the same number, or keep images of other kinds apart"
     )
 
 

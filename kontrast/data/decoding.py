@@ -135,11 +135,11 @@ def reasons(scans: Sequence[Scan], *, is_left_out: bool) -> dict[int, str]:
     }
 
 
-def headers(listing: FileListing, scans: Sequence[Scan]) -> dict[str, Header]:
-    """The header of every image, by its name."""
+def headers(names: Sequence[str], scans: Sequence[Scan]) -> dict[str, Header]:
+    """The header of every image, by its name, from the names of the files."""
     return {
         name + part: header
-        for name, entry in zip(listing.names, scans, strict=True)
+        for name, entry in zip(names, scans, strict=True)
         if entry.contents is not None
         for part, header in zip(entry.contents.parts, entry.contents.headers, strict=True)
     }

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kontrast.data import dicom
 from kontrast.data.annotations import PARTS, Annotations, class_codes, part_names
+from kontrast.data.dicom.directory import list_dicomdir
 from kontrast.data.formats import DICOM, SUFFIXES, VOLUME, format_of
 from kontrast.errors import InputError
 
@@ -67,7 +67,7 @@ def list_file(path: Path) -> FileListing:
         InputError: It is no such file.
     """
     if path.name.upper() == "DICOMDIR":
-        found = dicom.list_dicomdir(path)
+        found = list_dicomdir(path)
     elif format_of(path) in (DICOM, VOLUME):
         found = (path,)
     else:

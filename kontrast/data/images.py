@@ -25,13 +25,15 @@ class Facts:
     """What the files said of their images before anything was scaled."""
 
     table: NDArray[np.float64]
-    """`(n, 6)`: height, width, channels, significant bits, distance of rows and of columns in mm (NaN if unknown)."""
+    """`(n, 7)` float64: height, width, channels, significant bits, distance of rows and of columns in mm (NaN where it is
+    unknown), and 1 where the file says that text is burnt in."""
 
     @classmethod
     def of(cls, headers: Sequence[Header]) -> Facts:
         """The facts of images with these headers."""
-        rows = [(h.height, h.width, h.channels, h.bits, *(h.spacing or (math.nan, math.nan))) for h in headers]
-        return cls(np.array(rows, dtype=np.float64).reshape(len(rows), 6))
+        unknown = (math.nan, math.nan)
+        rows = [(h.height, h.width, h.channels, h.bits, *(h.spacing or unknown), h.has_burnt_in_text) for h in headers]
+        return cls(np.array(rows, dtype=np.float64).reshape(len(rows), 7))
 
     @property
     def shape(self) -> NDArray[np.int64]:
@@ -51,7 +53,12 @@ class Facts:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """`(n, 2)` distance of rows and of columns in mm, NaN where it is unknown."""
-        return self.table[:, 4:]
+        return self.table[:, 4:6]
+
+    @property
+    def has_burnt_in_text(self) -> NDArray[np.bool_]:
+        """`(n,)` whether the file says that text is burnt into the pixels."""
+        return self.table[:, 6] == 1
 
     def take(self, positions: NDArray[np.integer[Any]]) -> Facts:
         """The facts of the images at `positions`."""

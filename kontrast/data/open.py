@@ -99,7 +99,14 @@ def open(
         images = _from_arrays(found, size=size, channels=channels)
     else:
         content = decoded(
-            found, size=size, channels=channels, how=how, alias=aliases.group, max_unreadable=max_unreadable, cache=root
+            found,
+            size=size,
+            channels=channels,
+            how=how,
+            alias=aliases.group,
+            shown=shown,
+            max_unreadable=max_unreadable,
+            cache=root,
         )
         images = _from_files(found, content, shown)
     return _aliased(images, aliases.group, shown)

@@ -50,6 +50,8 @@ class Reading:
     """Side of a pixel in mm after resampling; None keeps what the file has."""
     keep_empty: bool = False
     """Whether slices of a volume that show nothing are kept."""
+    keep_captures: bool = False
+    """Whether secondary captures of DICOM are images: some collections of radiographs are stored as such."""
     n4: bool = False
     """Whether the bias field of volumes is corrected first (N4, needs SimpleITK)."""
 
@@ -75,6 +77,8 @@ class Header:
     """Significant bits of a value, at most 16."""
     spacing: tuple[float, float] | None = None
     """Distance of rows and of columns in mm, where it is known."""
+    has_burnt_in_text: bool = False
+    """Whether the file says so (BurnedInAnnotation); many that have it do not."""
 
     @property
     def longest(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kontrast.data import formats
+from kontrast.data.dicom.file import quiet_pydicom
 from kontrast.data.pictures import strict_pillow
 from kontrast.data.progress import progress
 from kontrast.data.reading import Contents, LeftOut, Reading
@@ -44,6 +45,7 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, title: str) -> Ite
     """`work` on images, in order, with a progress bar; an interrupt cancels what has not begun."""
     with (
         strict_pillow(),
+        quiet_pydicom(),
         ThreadPoolExecutor(min(8, allowed_cores())) as pool,
         progress(title, total=len(items)) as advance,
     ):
@@ -55,7 +57,8 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, title: str) -> Ite
 
 def why_unreadable(error: Exception) -> str:
     """A short reason, without line breaks, for a file that a decoder or the system refused."""
-    text = " ".join(str(error).split()).replace("<_io.BytesIO object at", "<file at")
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)  # without the path
+    text = " ".join(told.split()).replace("<_io.BytesIO object at", "<file at")
     return f"{type(error).__name__}: {text.partition(' <file at')[0]}" if text else type(error).__name__
 
 

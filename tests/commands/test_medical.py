@@ -242,3 +242,21 @@ def test_aliases_stand_in_every_output_and_the_table_tells_them_apart(scans, tmp
     assert known[shown[0]]["path"] == "ill/00.dcm"
     assert known[shown[0]]["group"] == known[shown[1]]["group"] != known[shown[2]]["group"]
     assert "00.dcm" not in (tmp_path / "e.csv").read_text()
+
+
+def test_a_study_says_on_its_page_and_before_it_trains_that_test_images_are_copies(
+    tmp_path, draw_folder, kontrast, caplog
+):
+    root = draw_folder(tmp_path / "set")
+    rows = [("path", "label", "split")]
+    for kind in ("dark", "light"):
+        rows += [(f"{kind}/{number:02d}.png", kind, "test" if number < 8 else "train") for number in range(24)]
+        (root / kind / "20.png").write_bytes((root / kind / "03.png").read_bytes())
+    (root / "table.csv").write_text("\n".join(",".join(row) for row in rows))
+    scoring = ["--seeds", "1", "--draws", "2", "--per-class", "2", "--finetune-steps", "2"]
+    assert kontrast("study", root / "table.csv", *FAST, *scoring, "--out", tmp_path / "study") == 0
+    sentence = "2 are exact copies of training images"
+    assert sentence in caplog.text
+    facts = json.loads((tmp_path / "study" / "study.json").read_text())["facts"]
+    assert sentence in facts["Leaks"]
+    assert sentence in (tmp_path / "study" / "report.html").read_text()

@@ -121,6 +121,20 @@ def test_aliased_paths_appear_nowhere_in_clear(folder, caplog):
     )
 
 
+@pytest.mark.parametrize("what", [{"size": 99}, {"max_unreadable": 0.0}])
+def test_errors_name_files_by_their_aliases_too(folder, what):
+    (folder / "DOE_JOHN_9.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"image-[0-9a-f]{12}") as refused:
+        data.open(folder, alias_paths=True, **{"max_unreadable": 0.5, **what})
+    assert "DOE" not in str(refused.value)
+
+
+def test_a_reason_names_no_folder(folder, monkeypatch):
+    (folder / "DOE_JOHN_9.png").symlink_to(folder / "nowhere.png")
+    opened = data.open(folder, alias_paths=True, max_unreadable=0.5)
+    assert [reason for _, reason in opened.skipped] == ["FileNotFoundError: No such file or directory"]
+
+
 def test_aliases_change_neither_fingerprint_nor_codes(folder):
     clear, aliased = (
         data.open(folder, group_pattern="(DOE)"),

@@ -19,14 +19,15 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
 from pydicom.sequence import Sequence
 
-from kontrast.data import dicom_file
+from kontrast.data.dicom import file as dicom_file
 from kontrast.data.dicom import is_dicom, look, read
-from kontrast.data.dicom_directory import list_dicomdir
-from kontrast.data.dicom_file import DicomError, quiet_pydicom
+from kontrast.data.dicom.directory import list_dicomdir
+from kontrast.data.dicom.file import DicomError, guarded, quiet_pydicom
 from kontrast.data.reading import LeftOut, Reading
 from kontrast.errors import InputError
 
 CT, MR, SC = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.7"
+ALL = Reading(keep_captures=True)
 SECRET = "Zzyzx^Quorumtail"
 DAY = "19010203"
 LARGE = 1_000_000
@@ -181,14 +182,14 @@ def test_real_files_show_what_the_documentation_of_pydicom_says(path, recwarn, c
         except Exception as error:
             pytest.skip(f"pydicom cannot decode it here: {type(error).__name__}")
         try:
-            contents = look(path, Reading())
+            contents = look(path, ALL)
         except LeftOut:
             assert dataset.Modality in ("SEG", "RTDOSE")
             return
         grey = dataset.PhotometricInterpretation.startswith("MONOCHROME")
         expected = documented(dataset, stored) if grey else documented_colour(dataset, stored)
     caplog.clear()
-    images = list(read(path, Reading()))
+    images = list(read(path, ALL))
     assert not recwarn.list
     assert not caplog.records
     frames = int(dataset.get("NumberOfFrames") or 1)
@@ -520,7 +521,28 @@ def test_an_object_of_a_maker_without_an_image_is_left_out(made):
 )
 def test_what_no_rule_leaves_out(made, tags):
     path = made(np.zeros((2, 3), np.uint8), **tags)
-    assert len(look(path, Reading()).headers) == len(list(read(path, Reading()))) == 1
+    assert len(look(path, ALL).headers) == len(list(read(path, ALL))) == 1
+
+
+@pytest.mark.parametrize("kind", ["", ".1", ".2", ".3", ".4"])
+def test_secondary_captures_are_left_out_unless_they_are_asked_for(made, kind):
+    path = made(np.zeros((2, 3), np.uint8), SOPClassUID=SC + kind)
+    for use in (look, lambda path, how: list(read(path, how))):
+        with pytest.raises(LeftOut, match="--keep-captures"):
+            use(path, Reading())
+    assert len(look(path, ALL).headers) == 1
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"), [({"BurnedInAnnotation": "YES"}, True), ({"BurnedInAnnotation": "NO"}, False), ({}, False)]
+)
+def test_burnt_in_text_is_passed_on_where_the_file_says_so(made, tags, said):
+    assert look(made(np.zeros((2, 3), np.uint8), **tags), Reading()).headers[0].has_burnt_in_text == said
+
+
+def test_other_classes_whose_number_begins_with_a_seven_are_no_captures(made):
+    path = made(np.zeros((2, 3), np.uint8), SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.4", Modality="XC")
+    assert len(look(path, Reading()).headers) == 1
 
 
 @pytest.mark.parametrize(
@@ -678,6 +700,15 @@ def test_a_spoilt_file_is_an_error_that_names_nobody(made, name, caplog, recwarn
     assert not any(part in told for part in ("Zzyz", "Quorum", DAY))
 
 
+def test_what_is_raised_inside_is_told_by_its_kind_alone():
+    def fail():
+        raise KeyError(SECRET)
+
+    with pytest.raises(DicomError, match=r"it failed \(KeyError\)") as caught:
+        guarded(fail, "it failed")
+    assert SECRET not in traces(caught.value)
+
+
 def test_a_deflated_file_is_read_but_no_bomb(made, monkeypatch):
     values = np.arange(64, dtype=np.uint16).reshape(8, 8)
     content = content_of(described(values))
@@ -707,6 +738,7 @@ def encapsulated(frame: bytes, syntax: str, **tags) -> FileDataset:
         (b"\xff\x4f\xff\x51\0\x29\0\0" + b"\x7f\xff\xff\xff" * 2 + bytes(24) + b"\0\1" + bytes(20), uid.JPEG2000),
         (b"Zzyzx^Quorumtail" * 4, uid.JPEG2000Lossless),
         (b"\xff\xd8\xff\xd9", uid.JPEGBaseline8Bit),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), uid.JPEG2000),
     ],
 )
 def test_a_compressed_frame_is_not_believed(made, frame, syntax):

@@ -23,8 +23,8 @@ import pytest
 pydicom = pytest.importorskip("pydicom", reason="needs the extra medical")
 
 from kontrast.data.dicom import look, read
-from kontrast.data.dicom_directory import list_dicomdir
-from kontrast.data.dicom_file import DicomError
+from kontrast.data.dicom.directory import list_dicomdir
+from kontrast.data.dicom.file import DicomError
 from kontrast.data.reading import Header, LeftOut, Reading
 from kontrast.errors import InputError
 
@@ -173,11 +173,11 @@ def outcome(path: Path, window: str) -> str:
         told.append(error)
     headers, result = (), "images"
     try:
-        headers = look(path, Reading(window=window)).headers
+        headers = look(path, Reading(window=window, keep_captures=True)).headers
     except (LeftOut, DicomError) as error:
         told.append(error)
     try:
-        check_images(list(islice(read(path, Reading(window=window)), 100)), headers)
+        check_images(list(islice(read(path, Reading(window=window, keep_captures=True)), 100)), headers)
     except (LeftOut, DicomError) as error:
         told.append(error)
         result = type(error).__name__

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.dicom_codestream import codestream_sizes
-from kontrast.data.dicom_file import DicomError
-from kontrast.data.dicom_header import HEADER_TAGS, Raster, text
+from kontrast.data.dicom.codestream import codestream_size
+from kontrast.data.dicom.file import DicomError
+from kontrast.data.dicom.header import HEADER_TAGS, Raster, text
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -34,8 +34,6 @@ PIXEL_TAGS = (
         for colour in ("Red", "Green", "Blue")
         for prefix, what in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
     ),
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
     "PixelData",
 )
 """The tags that reading needs."""
@@ -107,12 +105,12 @@ def _significant(frame: NDArray[Any], raster: Raster, decoder: Decoder) -> NDArr
 
     if raster.stored == frame.itemsize * 8 and raster.signed == (frame.dtype.kind == "i"):
         return frame
-    wide = frame.astype(np.int64 if frame.itemsize > 2 else np.int32)
+    wide: NDArray[Any] = frame.astype(np.int64 if frame.itemsize > 2 else np.int32)
     if decoder.UID in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes):
-        return np.clip(wide, raster.lowest, raster.highest)
+        return np.asarray(np.clip(wide, raster.lowest, raster.highest))
     if decoder.is_native or _is_rle(decoder):
-        wide >>= raster.shift
-    return ((wide - raster.lowest) & ((1 << raster.stored) - 1)) + raster.lowest
+        wide = wide >> raster.shift
+    return np.asarray(((wide - raster.lowest) & ((1 << raster.stored) - 1)) + raster.lowest)
 
 
 def _syntax_of(dataset: FileDataset) -> UID:
@@ -161,5 +159,5 @@ def _refuse_other_sizes(dataset: FileDataset, raster: Raster, decoder: Decoder) 
     for frame in islice(generate_frames(dataset.PixelData, number_of_frames=raster.frames), raster.frames):
         if values > max(_EASY, _PER_BYTE * len(frame)):
             raise DicomError("it promises far more pixels than its bytes can hold")
-        if not _is_rle(decoder) and any(size != promised for size in codestream_sizes(frame)):
+        if not _is_rle(decoder) and codestream_size(frame) != promised:
             raise DicomError("a compressed frame has another size than the header says")

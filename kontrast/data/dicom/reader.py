@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from kontrast.data.dicom_colour import colour_frames
-from kontrast.data.dicom_file import guarded, opened, require_pydicom
-from kontrast.data.dicom_grey import grey_frames
-from kontrast.data.dicom_header import HEADER_TAGS, Raster, items, raster_of, spacing_of
-from kontrast.data.dicom_pixels import PIXEL_TAGS, decoder_of
-from kontrast.data.dicom_rules import group_of, refuse_left_out
+from kontrast.data.dicom.colour import colour_frames
+from kontrast.data.dicom.file import guarded, opened, require_pydicom
+from kontrast.data.dicom.grey import grey_frames
+from kontrast.data.dicom.header import HEADER_TAGS, Raster, items, raster_of, spacing_of, text
+from kontrast.data.dicom.pixels import PIXEL_TAGS, decoder_of
+from kontrast.data.dicom.rules import group_of, refuse_left_out
 from kontrast.data.reading import Contents, Header, Reading
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def look(path: Path, how: Reading) -> Contents:
         InputError: pydicom is not installed, or nothing can be read so.
     """
     _check(path, how)
-    return guarded(lambda: _contents(path), "its tags cannot be read")
+    return guarded(lambda: _contents(path, how), "its tags cannot be read")
 
 
 def read(path: Path, how: Reading) -> Iterator[NDArray[Any]]:
@@ -75,9 +75,9 @@ def _check(path: Path, how: Reading) -> None:
     how.check()
 
 
-def _contents(path: Path) -> Contents:
+def _contents(path: Path, how: Reading) -> Contents:
     dataset, left = opened(path, HEADER_TAGS, pixels=False)
-    refuse_left_out(dataset)
+    refuse_left_out(dataset, keep_captures=how.keep_captures)
     raster = raster_of(dataset)
     decoder_of(dataset, raster, left)
     return Contents(
@@ -89,7 +89,7 @@ def _contents(path: Path) -> Contents:
 
 def _frames(path: Path, how: Reading) -> Iterator[NDArray[Any]]:
     dataset, _ = opened(path, PIXEL_TAGS, pixels=True)
-    refuse_left_out(dataset)
+    refuse_left_out(dataset, keep_captures=how.keep_captures)
     raster = raster_of(dataset)
     decoder = decoder_of(dataset, raster, len(dataset.get("PixelData") or b""))
     if raster.is_grey:
@@ -111,4 +111,5 @@ def _header(dataset: FileDataset, raster: Raster, frame: int) -> Header:
         channels=1 if raster.is_grey else 3,
         bits=min(16, raster.stored) if raster.is_grey else 8,
         spacing=spacing_of(dataset, frame),
+        has_burnt_in_text=text(dataset, "BurnedInAnnotation").upper() == "YES",
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.dicom_file import DicomError
-from kontrast.data.dicom_header import Raster, items, numbers
+from kontrast.data.dicom.file import DicomError
+from kontrast.data.dicom.header import Raster, items, numbers
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileDataset

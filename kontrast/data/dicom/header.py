@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kontrast.data.dicom_file import DicomError
+from kontrast.data.dicom.file import DicomError
 from kontrast.data.reading import refuse_absurd
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 HEADER_TAGS = (
     "SOPClassUID",
     "ImageType",
+    "BurnedInAnnotation",
     "Modality",
     "ConversionType",
     "PatientID",

@@ -1,7 +1,7 @@
 """Which DICOM objects are left out by rule, and which images belong together.
 
-The rules are choices of Kontrast. A secondary capture is *not* left out as such: whole public collections of
-radiographs are stored as captures of a workstation.
+The rules are choices of Kontrast. Secondary captures may be kept, since some collections of radiographs are stored as
+captures of a workstation.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kontrast.data.dicom_header import text
+from kontrast.data.dicom.header import text
 from kontrast.data.reading import LeftOut
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _SECONDARY_CAPTURE = "7"
+"""The class itself, and what its kinds begin with, after `_STORAGE`."""
 _RT_IMAGE = "481.1"
 _KINDS = {
     "4.2": "a spectrum",
@@ -90,7 +91,7 @@ _PLACEHOLDERS = {
 """What stands for a patient nobody knows, letters and digits only."""
 
 
-def refuse_left_out(dataset: FileDataset) -> None:
+def refuse_left_out(dataset: FileDataset, *, keep_captures: bool) -> None:
     """Leaves out what holds no image, or none to learn from.
 
     Raises:
@@ -99,6 +100,8 @@ def refuse_left_out(dataset: FileDataset) -> None:
     reason = _by_class(dataset) or _MODALITIES.get(text(dataset, "Modality").upper(), "") or _by_image_type(dataset)
     if reason:
         raise LeftOut(f"{reason}, not an image to learn from")
+    if not keep_captures and _is_capture(class_of(dataset)):
+        raise LeftOut("a secondary capture; --keep-captures takes those for images")
 
 
 def group_of(dataset: FileDataset) -> str:
@@ -129,11 +132,16 @@ def _by_class(dataset: FileDataset) -> str:
     if not found.startswith(_STORAGE):
         return "an object of its maker without an image" if found and not text(dataset, "Rows") else ""
     kind = found.removeprefix(_STORAGE)
-    if kind.partition(".")[0] == _SECONDARY_CAPTURE:
+    if _is_capture(found):
         return _PAPERS.get(text(dataset, "ConversionType").upper(), "")
     if kind == _RT_IMAGE:
         return ""
     return _KINDS.get(kind, "") or _KINDS.get(kind.partition(".")[0], "")
+
+
+def _is_capture(found: str) -> bool:
+    """Whether a class is secondary capture, of one frame or several."""
+    return found.removeprefix(_STORAGE).partition(".")[0] == _SECONDARY_CAPTURE
 
 
 def _by_image_type(dataset: FileDataset) -> str:

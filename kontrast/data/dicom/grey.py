@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.dicom_file import DicomError
-from kontrast.data.dicom_header import Raster, functional_group, items, numbers, text
-from kontrast.data.dicom_lookup import Lookup, first_lookup
-from kontrast.data.dicom_pixels import stored_values
+from kontrast.data.dicom.file import DicomError
+from kontrast.data.dicom.header import Raster, functional_group, items, numbers, text
+from kontrast.data.dicom.lookup import Lookup, first_lookup
+from kontrast.data.dicom.pixels import stored_values
 from kontrast.data.reading import Reading, as_shown, robust_range, shown_range
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _window(place: Dataset) -> Sigmoid | Range | None:
     center, width = centers[0], widths[0]
     function = text(place, "VOILUTFunction").upper() or "LINEAR"
     if function == "LINEAR" and width >= 1:
-        return center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+        return center - width / 2, center + width / 2 - 1
     if function == "LINEAR_EXACT" and width > _THIN:
         return center - width / 2, center + width / 2
     return Sigmoid(center, width) if function == "SIGMOID" and width > _THIN else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kontrast.data.dicom_file import DicomError, guarded, opened, require_pydicom
-from kontrast.data.dicom_header import items, text
-from kontrast.data.dicom_rules import class_of
+from kontrast.data.dicom.file import DicomError, guarded, opened, require_pydicom
+from kontrast.data.dicom.header import items, text
+from kontrast.data.dicom.rules import class_of
 from kontrast.errors import InputError
 
 _DIRECTORY = "1.2.840.10008.1.3.10"

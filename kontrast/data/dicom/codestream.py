@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from kontrast.data.dicom_file import DicomError
+from kontrast.data.dicom.file import DicomError
 
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """Markers of JPEG and JPEG-LS after which the size of the image follows."""
@@ -15,30 +13,34 @@ _ENDS = {0xD9, 0xDA}
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 _WRAPPED = b"\0\0\0\x0cjP  "
 """How a JPEG 2000 file begins, where DICOM wants only the codestream in it."""
+_LEAST_BOX = 8
+"""Bytes of a box with nothing in it."""
 
 
-def codestream_sizes(frame: bytes) -> Iterator[tuple[int, int, int]]:
-    """Rows, columns and values of a pixel by each header in a frame; usually one.
+def codestream_size(frame: bytes) -> tuple[int, int, int]:
+    """Rows, columns and values of a pixel by the header of a frame.
 
     Raises:
-        DicomError: It is neither JPEG, nor JPEG-LS, nor JPEG 2000.
+        DicomError: It is neither JPEG, nor JPEG-LS, nor JPEG 2000, or its header is damaged.
     """
-    if frame.startswith(_JPEG_2000):
-        yield _jpeg_2000_size(frame, 0)
-    elif frame.startswith(_WRAPPED):
-        start = frame.find(_JPEG_2000)
-        while start >= 0:
-            yield _jpeg_2000_size(frame, start)
-            start = frame.find(_JPEG_2000, start + 1)
-    elif frame.startswith(b"\xff\xd8"):
-        yield _jpeg_size(frame)
-    else:
+    if frame.startswith(b"\xff\xd8"):
+        return _jpeg_size(frame)
+    start = _unwrapped(frame) if frame.startswith(_WRAPPED) else 0
+    if not frame.startswith(_JPEG_2000, start):
         raise DicomError("a compressed frame is no JPEG image")
-
-
-def _jpeg_2000_size(frame: bytes, start: int) -> tuple[int, int, int]:
     right, bottom, left, top = (_number(frame, start + 8 + 4 * place, 4) for place in range(4))
     return bottom - top, right - left, _number(frame, start + 40, 2)
+
+
+def _unwrapped(frame: bytes) -> int:
+    """Where the codestream begins in the boxes of a file; none may be empty, over which decoders loop for ever."""
+    place = len(_WRAPPED) + 4
+    while frame[place + 4 : place + 8] != b"jp2c":
+        length = _number(frame, place, 4)
+        if length < _LEAST_BOX:
+            raise DicomError("a compressed frame has no header")
+        place += length
+    return place + 8
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int, int]:

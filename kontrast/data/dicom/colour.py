@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.dicom_header import PALETTE, Raster
-from kontrast.data.dicom_lookup import palette_of
-from kontrast.data.dicom_pixels import stored_values
+from kontrast.data.dicom.header import PALETTE, Raster
+from kontrast.data.dicom.lookup import palette_of
+from kontrast.data.dicom.pixels import stored_values
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
