@@ -23,7 +23,7 @@ from kontrast.data.images import ImageSet, blocks
 from kontrast.data.likeness import Floats, Looks, Positions, unlike
 from kontrast.data.progress import progress
 
-CERTAIN = 0.0015
+CERTAIN = 0.001
 """Unexplained share up to which two images are near-duplicates whatever else there is."""
 POSSIBLE = 0.015
 """Unexplained share up to which they may be, if nothing else is nearly as near."""
@@ -34,6 +34,7 @@ TURNS = tuple((quarters, mirrored) for mirrored, quarters in product((False, Tru
 """Quarters of a circle, and whether mirrored before: all ways to turn an image other than none."""
 _FREQUENCIES = 8
 _PRODUCTS = 2**24
+_COMPARED = 2**14
 _GROUP = 64
 _LEAST = 0.5
 """Cosine of two descriptions from which on the images are looked at more closely."""
@@ -110,19 +111,23 @@ def _near(queries: Looks, bank: Looks, *, turned: bool, also: Positions | None, 
         return found.pairs()
     mean, spread = _statistics(bank)
     keys = _described(bank, mean, spread)
-    ways = ((0, False), *(TURNS if turned else ()))
-    with progress("Searching for duplicates", total=len(ways) * len(queries)) as advance:
-        for way in ways:
-            shown = queries if way == (0, False) else queries.turned(*way)
-            nearest = []
-            for rows in _nearest(_described(shown, mean, spread), keys, within=within):
-                nearest.append(rows)
-                advance(len(rows))
-            candidates = np.concatenate(nearest)
-            if also is not None:
-                candidates = np.concatenate([candidates, also], axis=1)
-            _verify(shown, bank, candidates, found, within=within, turned=way != (0, False))
+    for way in ((0, False), *(TURNS if turned else ())):
+        shown = queries if way == (0, False) else queries.turned(*way)
+        candidates = _candidates(_described(shown, mean, spread), keys, within=within)
+        if also is not None:
+            candidates = np.concatenate([candidates, also], axis=1)
+        _verify(shown, bank, candidates, found, within=within, turned=way != (0, False))
     return _once(found.pairs(), within=within)
+
+
+def _candidates(queries: Floats, keys: Floats, *, within: bool) -> Positions:
+    """Rows of the nearest keys of each query, `(n, k)`, -1 where none is near."""
+    found = []
+    with progress("Searching for duplicates", total=len(queries)) as advance:
+        for rows in _nearest(queries, keys, within=within):
+            found.append(rows)
+            advance(len(rows))
+    return np.concatenate(found)
 
 
 def _verify(queries: Looks, bank: Looks, candidates: Positions, found: _Found, *, within: bool, turned: bool) -> None:
@@ -130,10 +135,11 @@ def _verify(queries: Looks, bank: Looks, candidates: Positions, found: _Found, *
     row, column = np.nonzero(candidates >= 0)
     first, second = row, candidates[row, column]
     left = np.ones(candidates.shape, np.float32)
-    step = 2**16
-    for start in range(0, len(first), step):
-        part = slice(start, start + step)
-        left[row[part], column[part]] = unlike(queries.take(first[part]), bank.take(second[part]))
+    with progress("Comparing candidates", total=len(first)) as advance:
+        for start in range(0, len(first), _COMPARED):
+            part = slice(start, start + _COMPARED)
+            left[row[part], column[part]] = unlike(queries.take(first[part]), bank.take(second[part]))
+            advance(len(first[part]))
     others = np.sort(left, axis=1)[:, :3].max(axis=1)
     beside = np.minimum(others[first], others[second]) if within and not turned else others[first]
     value = left[row, column]

@@ -25,7 +25,7 @@ class Facts:
     """What the files said of their images before anything was scaled."""
 
     table: NDArray[np.float64]
-    """`(n, 7)` float64: height, width, channels, significant bits, distance of rows and of columns in mm (NaN where it is
+    """`(n, 7)`: height, width, channels, significant bits, distance of rows and of columns in mm (NaN where it is
     unknown), and 1 where the file says that text is burnt in."""
 
     @classmethod

@@ -22,10 +22,17 @@ SIDE = 32
 COLOUR_SIDE = 8
 LEAST_CONTRAST = 1 / 255
 """Standard deviation below which an image counts as constant, on the scale 0..1."""
+FAR = 0.15
+"""Unexplained share above which it does not matter how far two images are apart."""
 _BLOCK = 256
-_PAIRS = 128
+_PAIRS = 64
 _CUT = 1
+_INNER = SIDE - 2 * _CUT
 _TILES = 6
+_CONCENTRATED = 3.0
+"""How much worse a difference is that lies in one place than one that is spread over all."""
+_OTHER_COLOUR = 0.2
+"""Difference of the colours of copies, as a share of the stronger, once they are made as strong as each other."""
 _MARGIN = 1.15
 _SOFTNESS = 2.2
 """Reach of the filter of a thumbnail, in its pixels."""
@@ -80,19 +87,21 @@ def looks(data: ImageSet) -> Looks:
 
 
 def unlike(first: Looks, second: Looks) -> Floats:
-    """How little the images of `first` explain those of `second`, one by one, and the other way round.
+    """How little the images of `first` explain those of `second`, one by one, and the other way round below `FAR`.
 
     Returns:
-        `(n,)` unexplained share of the variance, of the thumbnail or of 1.5 times its worst place over the places of
-        the thumbnail, whichever is more; 1 where colour, brightness or contrast differ too much, or one must be moved
-        too far.
+        `(n,)` unexplained share of the variance, of the whole thumbnail or three times that of its worst place,
+        whichever is more; 1 where colour, brightness or contrast differ too much, or one must be moved too far.
     """
     found = np.ones(len(first), np.float32)
     possible = np.flatnonzero(_same_tone(first, second))
     for start in range(0, len(possible), _PAIRS):
         chosen = possible[start : start + _PAIRS]
         one, other = (each.grey[chosen].astype(np.float32) for each in (first, second))
-        found[chosen] = np.maximum(_unexplained(one, other), _unexplained(other, one))
+        share = _unexplained(one, other)
+        near = np.flatnonzero(share < FAR)
+        share[near] = np.maximum(share[near], _unexplained(other[near], one[near]))
+        found[chosen] = share
     return found
 
 
@@ -154,10 +163,11 @@ def _sampling(centre: Floats, reach: Floats, size: int, side: int) -> Floats:
     step = reach / side
     places = centre[:, None] + (np.arange(side, dtype=np.float32) + 0.5 - side / 2) * step[:, None]
     half = np.sqrt(np.maximum(step, 1) ** 2 + (_SOFTNESS * step * (side == SIDE)) ** 2)
-    far = np.abs(np.arange(size, dtype=np.float32) + 0.5 - places[:, :, None])
+    beyond = int(np.ceil(half.max(initial=1))) + size // 4  # what is outside the image shows the ground
+    far = np.abs(np.arange(-beyond, size + beyond, dtype=np.float32) + 0.5 - places[:, :, None])
     weights = np.maximum(0, 1 - far / half[:, None, None])
     whole = np.maximum(weights.sum(axis=2, keepdims=True), 1e-6)
-    return np.asarray(weights / whole, dtype=np.float32)
+    return np.asarray(weights[:, :, beyond : beyond + size] / whole, dtype=np.float32)
 
 
 def _unexplained(one: Floats, other: Floats) -> Floats:
@@ -167,14 +177,14 @@ def _unexplained(one: Floats, other: Floats) -> Floats:
     moves = [*slopes, slopes[0] * place[:, None], slopes[1] * place]
     inner = slice(_CUT, SIDE - _CUT)
     causes = np.stack([np.ones_like(one), one, one * one, *moves], axis=1)[:, :, inner, inner]
-    causes = causes.reshape(len(one), 7, -1)
-    seen = other[:, inner, inner].reshape(len(one), 1, -1)
+    causes = causes.reshape(len(one), 7, _INNER**2)
+    seen = other[:, inner, inner].reshape(len(one), 1, _INNER**2)
     products = causes @ causes.transpose(0, 2, 1)
     products += 1e-6 * np.trace(products, axis1=1, axis2=2)[:, None, None] * np.eye(7, dtype=np.float32)
     how = np.linalg.solve(products, causes @ seen.transpose(0, 2, 1))[:, :, 0]
     left = (seen - how[:, None] @ causes)[:, 0] ** 2 / np.maximum(seen.var(axis=2), 1e-6)
-    tiles = left.reshape(len(one), _TILES, (SIDE - 2 * _CUT) // _TILES, _TILES, -1).mean(axis=(2, 4))
-    share = np.maximum(left.mean(axis=1), 1.5 * tiles.max(axis=(1, 2)) / _TILES**2)
+    tiles = left.reshape(len(one), _TILES, _INNER // _TILES, _TILES, _INNER // _TILES).mean(axis=(2, 4))
+    share = np.maximum(left.mean(axis=1), _CONCENTRATED * tiles.max(axis=(1, 2)) / _TILES**2)
     moved = np.abs(how[:, 3:]).max(axis=1) > 2.5 * how[:, 1]
     return np.where(moved | (how[:, 1] < 0.3), 1, share).astype(np.float32)
 
@@ -183,13 +193,14 @@ def _same_tone(first: Looks, second: Looks) -> NDArray[np.bool_]:
     """Whether brightness, contrast and colour differ no more than copies may; `(n,)`."""
     ratio = first.contrast / np.maximum(second.contrast, 1e-6)
     apart = np.abs(first.mean - second.mean)
-    near = (apart < 0.2) & (ratio < 1.6) & (ratio > 1 / 1.6)
+    near: NDArray[np.bool_] = (apart < 0.2) & (ratio < 1.6) & (ratio > 1 / 1.6)
     if not first.colour.shape[1]:
         return near
     strength = np.stack([_strength(first.colour), _strength(second.colour)])
     less, more = strength.min(axis=0), strength.max(axis=0)
     faded = (less < 0.15 * more) & (apart < 0.05) & (ratio < 1.2) & (ratio > 1 / 1.2)
-    same = _strength(first.colour - second.colour) < 0.35 * more
+    scale = np.clip(strength[0] / np.maximum(strength[1], 1e-6), 0.7, 1.4)
+    same = _strength(first.colour - second.colour * scale[:, None]) < _OTHER_COLOUR * more
     return np.asarray(near & ((more < 0.02) | faded | same))
 
 

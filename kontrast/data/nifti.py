@@ -10,6 +10,7 @@ and resampling, so that neither changes which slices there are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -29,6 +30,8 @@ from kontrast.data.volume import Stack, stack_of
 from kontrast.errors import InputError
 
 _NIFTI, _NRRD = (".nii", ".nii.gz"), (".nrrd", ".nhdr")
+_MAX_PIXELS = 1 << 25
+"""Of a slice, as stored and as resampled."""
 _SAME = 0.05
 """Parts of the smallest side of a voxel by which corners of an image and of its mask may lie apart."""
 
@@ -39,11 +42,11 @@ def is_volume(path: Path) -> bool:
 
 
 def look(path: Path, how: Reading) -> Contents:
-    """The slices of a volume; its values are read unless empty slices are kept.
+    """The slices of a volume, which form one group; its values are read unless empty slices are kept.
 
     Raises:
         InputError: A package is missing, or `how` cannot be followed.
-        LeftOut: No slice shows anything.
+        LeftOut: No slice shows anything, and empty ones are not kept.
         Exception: The file is damaged.
     """
     stored = _opened(path, how)
@@ -64,7 +67,7 @@ def read(path: Path, how: Reading) -> Iterator[NDArray[Any]]:
 
     Raises:
         InputError: A package is missing, or `how` cannot be followed.
-        LeftOut: No slice shows anything.
+        LeftOut: No slice shows anything, and empty ones are not kept.
         Exception: The file is damaged.
     """
     stored = _opened(path, how)
@@ -79,7 +82,7 @@ def open_stack(path: Path, how: Reading) -> Stack:
 
     Raises:
         InputError: A package is missing, or `how` cannot be followed.
-        LeftOut: No slice shows anything.
+        LeftOut: No slice shows anything, and empty ones are not kept.
         Exception: The file is damaged.
     """
     stored = _opened(path, how)
@@ -128,14 +131,26 @@ def _opened(path: Path, how: Reading) -> Stored:
 def _kept(stored: Stored, how: Reading, values: NDArray[Any] | None) -> Stack:
     """The stack of a file with the slices that show something, or with all of them if empty ones are kept."""
     stack = stack_of(stored, how)
+    _check_size(stack)
     if not how.keep_empty:
         assert values is not None, "what is empty is known from the values alone"
         pairs = zip(_shown(stack, values, stored, replace(how, n4=False)), stack.kept, strict=True)
         stack = replace(stack, kept=tuple(position for (shown, number), position in pairs if shown.shows(number)))
         if not stack.kept:
             raise LeftOut("no slice of the volume shows anything")
-    refuse_absurd(len(stack.kept) * stack.grid.size[0] * stack.grid.size[1], "the slices at this spacing")
     return stack
+
+
+def _check_size(stack: Stack) -> None:
+    """Refuses slices that are too large, as a header or a spacing can make them.
+
+    Raises:
+        ValueError: One has more than `_MAX_PIXELS`, or all together more values than are read of one file.
+    """
+    for grid in (stack.own, stack.grid):
+        if math.prod(grid.size) > _MAX_PIXELS:
+            raise ValueError(f"slices of {grid.size[0]:,} x {grid.size[1]:,} pixels, more than {_MAX_PIXELS:,}")
+    refuse_absurd(len(stack.kept) * math.prod(stack.grid.size), "the slices at this spacing")
 
 
 def _shown(stack: Stack, values: NDArray[Any], stored: Stored, how: Reading) -> Iterator[tuple[Shown, int]]:

@@ -55,21 +55,27 @@ def _meant(values: NDArray[Any], scaling: tuple[float, float] | None) -> NDArray
 
 
 def _range(values: NDArray[Any], window: str) -> tuple[float, float]:
-    """What becomes black and white; without a finite value all is black."""
-    named = shown_range(window)
-    if named is not None:
-        return named
+    """What becomes black and white, both within what float32 can be.
+
+    Raises:
+        ValueError: The values, or the window, are beyond that.
+    """
+    low, high = shown_range(window) or _own_range(values, window)
+    limit = float(np.finfo(np.float32).max)
+    low, high = max(low, -limit), min(high, limit)
+    if not low < high:
+        raise ValueError("values too large to be shown on a range of grey values")
+    return low, high
+
+
+def _own_range(values: NDArray[Any], window: str) -> tuple[float, float]:
+    """A range by the values themselves; without a finite one all is black, as it is where all are the same."""
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.reshape(-1)
     if not finite.size:
         return 0.0, 1.0
-    if window == "full":
-        low, high = float(finite.min()), float(finite.max())
-        return low, high if low < high else low + 1
     with np.errstate(all="ignore"):
-        low, high = robust_range(finite)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("values too far apart to be shown on one range")
-    return low, high
+        low, high = (float(finite.min()), float(finite.max())) if window == "full" else robust_range(finite)
+    return low, low + max(1, abs(low)) if low == high else high
 
 
 def _finite(plane: NDArray[Any], low: float, high: float) -> NDArray[Any]:

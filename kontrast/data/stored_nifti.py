@@ -95,7 +95,10 @@ def _type(header: Any) -> tuple[np.dtype[Any], int]:
     code = int(header["datatype"])
     if code in _COLOURS:
         return np.dtype(np.uint8), _COLOURS[code]
-    dtype = header.get_data_dtype()
+    try:
+        dtype = header.get_data_dtype()
+    except KeyError:
+        raise ValueError(f"a type of values, {code}, that NIfTI has not") from None
     if dtype.kind not in "iuf" or not dtype.itemsize:
         raise ValueError(f"values of type {code} of NIfTI are no grey values, integers or colours")
     return dtype, 1

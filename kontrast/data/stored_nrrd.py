@@ -92,8 +92,9 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         start = file.tell()
     nrrd = needed("nrrd", path)
     try:
-        header = dict(nrrd.read_header(lines))
-    except (ValueError, TypeError, OverflowError, StopIteration, IndexError) as error:
+        with np.errstate(all="raise"):
+            header = dict(nrrd.read_header(lines))
+    except (ValueError, TypeError, ArithmeticError, StopIteration, IndexError) as error:
         raise ValueError(f"the header of NRRD is damaged ({type(error).__name__})") from None
     except Exception as error:
         if type(error).__name__ != "NRRDError":
@@ -180,4 +181,5 @@ def _affine(header: dict[str, Any], directions: list[Any]) -> NDArray[np.float64
     if origin is not None and np.isfinite(origin).all():
         affine[: len(origin), 3] = origin
     signs = _SIGNS.get(header.get("space", "").lower(), (-1, -1, 1))
-    return np.diag([*signs, 1.0]) @ affine
+    affine[:3] *= np.array(signs)[:, None]
+    return affine

