@@ -20,8 +20,8 @@ from scipy.fft import dct
 from timing import Turns, Work, installed, interleave, machine, table
 
 from kontrast import data
+from kontrast.data.audit.leaks import find_copies
 from kontrast.data.images import ImageSet
-from kontrast.data.leaks import find_copies
 
 Pairs = set[tuple[int, int]]
 BITS = 4

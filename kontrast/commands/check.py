@@ -19,10 +19,12 @@ from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, as_written, data_name, open_data, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance, versions
-from kontrast.data import ImageSet, audit, hold_out, values
+from kontrast.data import ImageSet, hold_out
 from kontrast.data.annotations import part_names
-from kontrast.data.audit import Finding, Item
-from kontrast.data.leaks import Copies, find_copies
+from kontrast.data.audit import findings as audit
+from kontrast.data.audit import values
+from kontrast.data.audit.findings import Finding, Item
+from kontrast.data.audit.leaks import Copies, find_copies
 from kontrast.data.table import read_table
 from kontrast.errors import InputError
 from kontrast.evaluate.doubts import LOOKED_AT, doubts, neighbours

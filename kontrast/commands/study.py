@@ -33,7 +33,7 @@ from kontrast.commands.provenance import provenance
 from kontrast.commands.repeat import check_repeat, check_settings, compare_repeat
 from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
 from kontrast.commands.study_page import write_page
-from kontrast.data.leaks import leaks
+from kontrast.data.audit.leaks import leaks
 from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
 from kontrast.methods import METHODS

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kontrast.data import dicom, nifti, pictures
+from kontrast.data.nifti.resample import Grid, resample
 from kontrast.data.reading import Contents, Header, Reading
-from kontrast.data.resample import Grid, resample
+from kontrast.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def look(paths: tuple[Path, ...], how: Reading) -> Contents:
     found = _known(first).look(first, how)
     if not others:
         return found
+    for path in others:
+        _refuse_apart(first, path, how)
     headers = [found.headers, *(_matching(found, _known(path).look(path, _whole(how))) for path in others)]
     return replace(found, headers=tuple(map(_joined, zip(*headers, strict=True))))
 
@@ -113,6 +116,20 @@ def read(paths: tuple[Path, ...], how: Reading, *, side: int, background: int) -
 
 def _whole(how: Reading) -> Reading:
     return replace(how, keep_empty=True)
+
+
+def _refuse_apart(first: Path, other: Path, how: Reading) -> None:
+    """Refuses volumes whose voxels do not lie on each other.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if format_of(first) is VOLUME is format_of(other):
+        stacks = [nifti.open_stack(path, _whole(how)) for path in (other, first)]
+        try:
+            nifti.check_same(stacks[0], stacks[1], other)
+        except InputError:
+            raise ValueError("the channels of an image must have the same voxels in the same place") from None
 
 
 def _matching(wanted: Contents, found: Contents) -> tuple[Header, ...]:

@@ -58,7 +58,7 @@ class Facts:
     @property
     def has_burnt_in_text(self) -> NDArray[np.bool_]:
         """`(n,)` whether the file says that text is burnt into the pixels."""
-        return self.table[:, 6] == 1
+        return np.asarray(self.table[:, 6] == 1)
 
     def take(self, positions: NDArray[np.integer[Any]]) -> Facts:
         """The facts of the images at `positions`."""

@@ -34,6 +34,8 @@ WINDOWS: dict[str, tuple[float, float]] = {
 """Named ranges of Hounsfield units that are shown from black to white; customary values, which differ between sites."""
 MAX_VALUES = 1 << 30
 """Pixel values of one file above which it is refused unread: a header can claim any size."""
+_LOOKED_AT = 1 << 24
+"""Values of which percentiles are taken."""
 ROBUST = (0.5, 99.5)
 """Percentiles that become black and white where a file says nothing of how it is shown."""
 
@@ -127,15 +129,20 @@ def shown_range(window: str) -> tuple[float, float] | None:
 def robust_range(values: NDArray[Any]) -> tuple[float, float]:
     """The `ROBUST` percentiles of the finite values above the lowest one, which is taken for the background.
 
-    A constant image has the range (value, value + 1), so that it becomes black.
+    Of very many values, evenly spaced ones are looked at. Of a constant image the range begins at its value, so that
+    it becomes black.
+
+    Raises:
+        ValueError: No value is finite.
     """
-    finite = values[np.isfinite(values)]
+    seen = values.reshape(-1)[:: -(-values.size // _LOOKED_AT) or 1]
+    finite = seen[np.isfinite(seen)]
     if not finite.size:
         raise ValueError("no finite value")
     lowest = float(finite.min())
     above = finite[finite > lowest]
     if not above.size:
-        return lowest, lowest + 1
+        return lowest, max(lowest + 1, math.nextafter(lowest, math.inf))
     low, high = (float(value) for value in np.percentile(above, ROBUST))
     return (low, high) if low < high else (lowest, float(above.max()))
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kontrast.data import ImageSet
-from kontrast.data.audit import Finding, Item
+from kontrast.data.audit.findings import Finding, Item
 from kontrast.files import whole_file
 from kontrast.study import looks
 from kontrast.study.contents import Picture
-from kontrast.study.page import TALL_FROM, WHOLE_UP_TO, _environment
+from kontrast.study.page import TALL_FROM, WHOLE_UP_TO, environment
 from kontrast.study.pictures import picture
 
 MOST_ITEMS = 12
@@ -57,7 +57,7 @@ def render(page: AuditPage, data: ImageSet, *, thumbnails: bool) -> str:
     """Make the HTML: whatever names hold is shown as text, and equal pages give equal bytes."""
     sections = [(found, _shown(found, data, thumbnails), _is_single(found)) for found in page.findings]
     return (
-        _environment()
+        environment()
         .get_template("audit.html.jinja")
         .render(page=page, looks=looks, sections=sections, whole_up_to=WHOLE_UP_TO, tall_from=TALL_FROM)
     )

@@ -35,7 +35,7 @@ def render(page: Page) -> str:
     arms, runs = arms_of(page), runs_of(page)
     present = {row.arm for row in page.rows}
     return (
-        _environment()
+        environment()
         .get_template("page.html.jinja")
         .render(
             page=page,
@@ -81,8 +81,9 @@ def write(page: Page, path: Path) -> None:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """What renders every page: the templates, with everything escaped, and the filters that they use."""
+    made = Environment(
         loader=PackageLoader("kontrast.study", "template"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -90,7 +91,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "metric": wording.metric,
         "count": wording.count,
         "share": wording.share,
@@ -107,15 +108,15 @@ def _environment() -> Environment:
         "address": _address,
         "last_part": _last_part,
     }
-    return environment
+    return made
 
 
 @cache
 def _script() -> str:
     """The one script that the page's policy lets run."""
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, "page.js")[0]
+    templates = environment()
+    assert templates.loader is not None
+    return templates.loader.get_source(templates, "page.js")[0]
 
 
 def _hash(script: str) -> str:

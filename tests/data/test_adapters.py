@@ -139,7 +139,19 @@ def test_channels_of_another_size_make_the_case_unreadable(tmp_path):
         write_volume(tmp_path / "C" / f"C_{kind}.nii.gz", number, shape=(12, 10 + number, 3))
     opened = data.open(f"brats:{tmp_path}", max_unreadable=0.5)
     assert {name[0] for name in opened.names} == {"B"}
-    assert "must have one size" in opened.skipped[0][1]
+    assert "must have the same voxels" in opened.skipped[0][1]
+
+
+def test_channels_that_lie_beside_each_other_make_the_case_unreadable(tmp_path):
+    for case in ("B", "C"):
+        for number, kind in enumerate(("t1", "t1ce", "t2", "flair")):
+            write_volume(tmp_path / case / f"{case}_{kind}.nii.gz", number)
+    moved = nibabel.load(tmp_path / "C" / "C_t2.nii.gz")
+    affine = moved.affine.copy()
+    affine[0, 3] += 4
+    nibabel.save(nibabel.Nifti1Image(np.asarray(moved.dataobj), affine), tmp_path / "C" / "C_t2.nii.gz")
+    opened = data.open(f"brats:{tmp_path}", max_unreadable=0.5)
+    assert [name for name, _ in opened.skipped] == ["C/C_t1.nii.gz"]
 
 
 def test_a_brats_case_without_one_kind_is_refused(tmp_path):

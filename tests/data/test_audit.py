@@ -7,9 +7,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from kontrast import data
-from kontrast.data import audit, hold_out, values
+from kontrast.data import hold_out
+from kontrast.data.audit import findings as audit
+from kontrast.data.audit import values
+from kontrast.data.audit.leaks import Leaks, find_copies, leaks
 from kontrast.data.images import Facts
-from kontrast.data.leaks import Leaks, find_copies, leaks
 from kontrast.data.reading import Header
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kontrast.data import duplicates
+from kontrast.data.audit import duplicates
+from kontrast.data.audit.likeness import looks, unlike
 from kontrast.data.images import ImageSet
-from kontrast.data.likeness import looks, unlike
 
 
 @pytest.fixture(scope="module")

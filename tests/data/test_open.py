@@ -59,7 +59,7 @@ def test_a_mixture_of_depths_is_stored_as_16_bit(tmp_path, save):
 
 def test_a_wrong_number_of_channels_is_refused(tmp_path, save):
     save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="a.png has 1 where 4 are wanted"):
+    with pytest.raises(InputError, match=r"a\.png has 1 where 4 are wanted"):
         data.open(tmp_path, channels=4)
     with pytest.raises(InputError, match="got 0"):
         data.open(tmp_path, channels=0)

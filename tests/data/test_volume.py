@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kontrast.data.nifti.resample import Grid, nearest, resample
+from kontrast.data.nifti.stack import stack_of
+from kontrast.data.nifti.stored import Stored, clean_header
 from kontrast.data.reading import Reading
-from kontrast.data.resample import Grid, nearest, resample
-from kontrast.data.stored import Stored, clean_header
-from kontrast.data.volume import stack_of
 from kontrast.errors import InputError
 
 nibabel = pytest.importorskip("nibabel")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kontrast.data.annotations import Annotations, group_codes
 from kontrast.data.arrays import ArrayListing
-from kontrast.data.stored_nifti import open_nifti
+from kontrast.data.nifti.stored_nifti import open_nifti
 
 SIDE = 32
 """Pixels of a patch, of 1 mm."""

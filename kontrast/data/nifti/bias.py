@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.stored import needed
+from kontrast.data.nifti.stored import needed
 
 _SHRINK = 4
 """The field is smooth, so it is estimated on every fourth voxel of each axis that is long enough."""

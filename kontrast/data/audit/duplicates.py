@@ -19,8 +19,8 @@ from scipy.fft import dct
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from kontrast.data.audit.likeness import Floats, Looks, Positions, unlike
 from kontrast.data.images import ImageSet, blocks
-from kontrast.data.likeness import Floats, Looks, Positions, unlike
 from kontrast.data.progress import progress
 
 CERTAIN = 0.001

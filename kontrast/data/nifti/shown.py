@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.bias import corrected
+from kontrast.data.nifti.bias import corrected
+from kontrast.data.nifti.resample import resample
+from kontrast.data.nifti.stack import Stack
+from kontrast.data.nifti.stored import Stored
 from kontrast.data.reading import Reading, as_shown, robust_range, shown_range
-from kontrast.data.resample import resample
-from kontrast.data.stored import Stored
-from kontrast.data.volume import Stack
 
 
 class Shown:

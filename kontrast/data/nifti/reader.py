@@ -1,6 +1,6 @@
 """Volumes of NIfTI and NRRD as images: every slice across one axis, on one range of grey values a volume.
 
-The orientation of slices is that of `kontrast.data.volume`, which also puts maps of them back together. Slices are
+The orientation of slices is that of `kontrast.data.nifti.stack`, which also puts maps of them back together. Slices are
 named "#z12" (axial), "#y12" (coronal) or "#x12" (sagittal), with "#t3z12" where the file has a fourth axis, by their
 number from 0 in RAS+; the slice of a file that is but one voxel thick is named "" (or "#t3").
 
@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kontrast.data.nifti.shown import Shown
+from kontrast.data.nifti.stack import Stack, stack_of
+from kontrast.data.nifti.stored import Stored, needed
+from kontrast.data.nifti.stored_nifti import open_nifti
+from kontrast.data.nifti.stored_nrrd import open_nrrd
 from kontrast.data.reading import Contents, Header, LeftOut, Reading, refuse_absurd, shown_range
-from kontrast.data.shown import Shown
-from kontrast.data.stored import Stored, needed
-from kontrast.data.stored_nifti import open_nifti
-from kontrast.data.stored_nrrd import open_nrrd
-from kontrast.data.volume import Stack, stack_of
 from kontrast.errors import InputError
 
 _NIFTI, _NRRD = (".nii", ".nii.gz"), (".nrrd", ".nhdr")
@@ -107,7 +107,7 @@ def read_mask(path: Path, stack: Stack) -> NDArray[np.int32]:
     if stored.channels == 3:
         raise ValueError("a mask holds whole numbers; this one is in colour")
     mask = replace(stack_of(stored, Reading()), across=stack.across)
-    _check_same(mask, stack, path)
+    check_same(mask, stack, path)
     times = stored.shape[3] if len(stored.shape) > 3 else 1
     values = stored.load()
     planes = []
@@ -181,7 +181,7 @@ def _whole(plane: NDArray[Any], scaling: tuple[float, float] | None) -> NDArray[
     return labels
 
 
-def _check_same(mask: Stack, image: Stack, path: Path) -> None:
+def check_same(mask: Stack, image: Stack, path: Path) -> None:
     """Refuses a mask that does not cover the voxels of its image one by one."""
     if mask.turned_shape != image.turned_shape or (len(mask.shape) > 3 and mask.shape[3:] != image.shape[3:]):
         raise InputError(

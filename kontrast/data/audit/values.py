@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.audit import Finding, Item
+from kontrast.data.audit.findings import Finding, Item
 from kontrast.data.images import SCALES, ImageSet, blocks
 from kontrast.data.progress import progress
 

@@ -63,7 +63,8 @@ def _axes(old: Grid, new: Grid) -> tuple[Axis, Axis]:
 def _centres(axis: Axis) -> NDArray[np.float64]:
     """Where the new pixels lie, counted in old ones."""
     count, step, new_count, new_step = axis
-    return (np.arange(new_count) - (new_count - 1) / 2) * (new_step / step) + (count - 1) / 2
+    middle = np.arange(new_count, dtype=np.float64) - (new_count - 1) / 2
+    return np.asarray(middle * (new_step / step) + (count - 1) / 2)
 
 
 @lru_cache(maxsize=64)

@@ -8,12 +8,12 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.stored import DEFLATE_AT_MOST, refuse_overclaim, take
+from kontrast.data.nifti.stored import DEFLATE_AT_MOST, refuse_overclaim, take
 
 _ENCODINGS = {
     "raw": "raw",
@@ -83,9 +83,9 @@ class NrrdValues:
             if self.encoding == "text":
                 return _as_numbers(file.read(_MAX_TEXT), self.count, self.dtype)
             if self.encoding == "gzip":
-                file = stack.enter_context(gzip.GzipFile(fileobj=file))
+                file = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=file)))
             if self.encoding == "bzip2":
-                file = stack.enter_context(bz2.BZ2File(file))
+                file = cast(IO[bytes], stack.enter_context(bz2.BZ2File(file)))
             return self._unpacked(file)
 
     def _unpacked(self, file: IO[bytes]) -> NDArray[Any]:

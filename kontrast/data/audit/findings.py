@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kontrast.data.audit.leaks import Copies
+from kontrast.data.audit.likeness import LEAST_CONTRAST, Looks, Positions
 from kontrast.data.images import ImageSet
-from kontrast.data.leaks import Copies
-from kontrast.data.likeness import LEAST_CONTRAST, Looks, Positions
 
 Grade = Literal["leak", "problem", "note"]
 """A leak makes every score on the test part worthless; a problem should be looked at; a note may be meant."""

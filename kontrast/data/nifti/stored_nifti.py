@@ -6,12 +6,12 @@ import gzip
 import math
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.stored import (
+from kontrast.data.nifti.stored import (
     DEFLATE_AT_MOST,
     GZIP,
     Stored,
@@ -73,7 +73,7 @@ def _unpacked(path: Path) -> AbstractContextManager[IO[bytes]]:
     """By the content and not by the name, since both kinds bear either."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP
-    return gzip.open(path) if packed else path.open("rb")
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
 
 
 def _header(nibabel: Any, file: IO[bytes]) -> Any:

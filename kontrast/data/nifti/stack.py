@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kontrast.data.nifti.resample import Grid, nearest, resample
+from kontrast.data.nifti.stored import Stored, needed, padded
 from kontrast.data.reading import Reading
-from kontrast.data.resample import Grid, nearest, resample
-from kontrast.data.stored import Stored, needed, padded
 from kontrast.errors import InputError
 from kontrast.files import whole_file
 
@@ -80,7 +80,8 @@ class Stack:
 
     def plane(self, turned: NDArray[Any], number: int) -> NDArray[Any]:
         """One slice `(rows, columns, ...)` of values `(x, y, z, ...)` in RAS+, as it lies in the file; a view."""
-        return turned[(*[slice(None)] * self.across, number)].swapaxes(0, 1)[::-1]
+        place: Any = (slice(None),) * self.across + (number,)
+        return np.asarray(turned[place].swapaxes(0, 1)[::-1])
 
     def fitted(self, plane: NDArray[Any]) -> NDArray[Any]:
         """A slice on the grid that is returned: whole numbers by the nearest pixel, others linearly, in its dtype."""

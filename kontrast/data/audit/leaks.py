@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kontrast.data.duplicates import Pairs, clusters, copies, near, near_across
+from kontrast.data.audit.duplicates import Pairs, clusters, copies, near, near_across
+from kontrast.data.audit.likeness import LEAST_CONTRAST, Looks, Positions, looks
 from kontrast.data.images import ImageSet
-from kontrast.data.likeness import LEAST_CONTRAST, Looks, Positions, looks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

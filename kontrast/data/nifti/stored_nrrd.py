@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.nrrd_values import encoding_of, locate
-from kontrast.data.stored import Stored, clean_header, needed, padded, sound_affine, sound_shape
+from kontrast.data.nifti.nrrd_values import encoding_of, locate
+from kontrast.data.nifti.stored import Stored, clean_header, needed, padded, sound_affine, sound_shape
 
 _FIELDS = {
     "type", "dimension", "sizes", "encoding", "endian", "space", "space directions", "space origin", "spacings",
