@@ -37,6 +37,7 @@ bench: $(DONE)
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/start.py
 
 clean:

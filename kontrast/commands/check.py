@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,10 @@ class Check(DataOptions):
     """Find leaks through the split, duplicates, labels that conflict, and files that stand out; exit 1 for a leak."""
 
     split: Path | None = None
-    """Table with columns `path,split` in place of the data's own split; by default theirs, else Kontrast's hold-out."""
+    """Table with columns `path,split` in place of the data's own split; by default theirs, else Kontrast's hold-out.
+
+    Its paths are those below the data folder; that of a volume or DICOM file stands for all its images.
+    """
     run: Path | None = None
     """Run whose encoder looks for duplicates and doubtful labels as well."""
     out: Path | None = None
@@ -137,7 +140,8 @@ def _checked(options: Check, data: ImageSet, parts: Parts, split: str) -> Checke
 def _parts(options: Check, data: ImageSet) -> tuple[Parts, str]:
     """The side of each image, and where that comes from."""
     if options.split is not None:
-        return _given_parts(options.split, data), f"that of {options.split.name}"
+        names = data.names if not options.alias_paths else open_data(replace(options, alias_paths=False)).names
+        return _given_parts(options.split, names), f"that of {options.split.name}"
     if data.parts is not None:
         return data.parts, "the data's own"
     try:
@@ -149,26 +153,24 @@ def _parts(options: Check, data: ImageSet) -> tuple[Parts, str]:
     return parts, "Kontrast's own hold-out by class and group, since the data have none"
 
 
-def _given_parts(path: Path, data: ImageSet) -> Parts:
-    """The parts that a table gives to the images that it names by their path; the others have none."""
+def _given_parts(path: Path, names: Sequence[str]) -> Parts:
+    """The parts that a table gives to the images of the files that it names; the others have none."""
     table = read_table(path)
     if "split" not in table.columns:
         raise InputError(
             f"a table of a split must have a column `split`; {path} has {', '.join(table.columns)}: rename the one "
             "that says train, validation or test"
         )
-    place = {name: at for at, name in enumerate(data.names)}
-    unknown = [name for name in table.columns["path"] if name not in place]
+    part = dict(zip(table.columns["path"], table.columns["split"], strict=True))
+    keys = [name if name in part else name.rpartition("#")[0] for name in names]
+    unknown = [name for name in part if name not in set(keys)]
     if unknown:
         raise InputError(
-            f"a split must be of the images; {len(unknown)} of {len(table.where)} paths in {path} are not among them "
-            f"({unknown[0]!r}): write them as Kontrast names them, such as {data.names[0]!r}"
+            f"a split must be of the images; {len(unknown)} of {len(part)} paths in {path} are not among them "
+            f"({unknown[0]!r}): write them as Kontrast names them, such as {names[0]!r}"
         )
-    cells = [""] * len(data)
-    for name, part in zip(table.columns["path"], table.columns["split"], strict=True):
-        cells[place[name]] = part
-    found = part_names(cells, origin=str(path))
-    return np.full(len(data), "") if found is None else found
+    found = part_names([part.get(key, "") for key in keys], origin=str(path))
+    return np.full(len(names), "") if found is None else found
 
 
 def _neighbours(options: Check, data: ImageSet) -> NDArray[np.int64] | None:

@@ -135,6 +135,31 @@ def test_another_split_can_be_tried(clean, kontrast, tmp_path):
     assert found["split"] == "that of split.csv"
 
 
+def test_another_split_can_be_tried_under_aliases(clean, kontrast, tmp_path):
+    table = tmp_path / "split.csv"
+    rows = [f"{path.name},{'test' if at % 2 else 'train'}" for at, path in enumerate(sorted(clean.glob("*.png")))]
+    table.write_text("\n".join(["path,split", *rows]) + "\n")
+    words = ("data", "check", clean, "--labels", clean / "labels.csv", "--split", table, "--alias-paths")
+    assert kontrast(*words, "--out", tmp_path / "out") == 1
+    written = (tmp_path / "out" / "check.json").read_text() + (tmp_path / "out" / "report.html").read_text()
+    assert rows[0].partition(",")[0] not in written
+    assert len(json.loads((tmp_path / "out" / "check.json").read_text())["findings"][0]["items"]) == 60
+
+
+def test_the_split_of_a_volume_is_that_of_its_slices(tmp_path, kontrast):
+    nibabel = pytest.importorskip("nibabel")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        volume = rng.integers(1, 900, (24, 24, 5)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "split.csv").write_text("path,split\na.nii.gz,train\nb.nii.gz,test\n")
+    words = ("data", "check", tmp_path, "--split", tmp_path / "split.csv")
+    assert kontrast(*words, "--out", tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "check.json").read_text())["parts"] == {"test": 5, "train": 5}
+    (tmp_path / "split.csv").write_text("path,split\na.nii.gz#z0,train\na.nii.gz,test\nb.nii.gz,test\n")
+    assert kontrast(*words, "--out", tmp_path / "cut") == 1
+
+
 def test_bad_input_is_refused_in_one_sentence(clean, refused, tmp_path):
     taken = tmp_path / "taken"
     taken.mkdir()

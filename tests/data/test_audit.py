@@ -174,3 +174,12 @@ def test_clipped_images_and_sizes_that_stand_out_are_named(few):
     (found,) = values.outliers(known)
     assert (found.kind, found.items[0].positions, found.items[0].note) == ("sizes", (0,), "900 px")
     assert values.ranges(known, values.values(known))["Spacing"] == "0.5 mm, of 200 images"
+
+
+def test_what_a_file_says_of_burnt_in_text_is_believed(few):
+    header = Header(height=28, width=28, channels=1, bits=8)
+    headers = [replace(header, has_burnt_in_text=at == 3) for at in range(len(few))]
+    told = replace(few, facts=Facts.of(headers))
+    found = values.text(told, values.values(told))
+    assert [(item.positions, item.note) for item in found.items] == [((3,), "the file says so")]
+    assert values.text(few, values.values(few)) is None

@@ -328,8 +328,26 @@ def test_a_sample_of_volumes_is_refused_as_data_and_says_where_its_files_are(mad
     with pytest.raises(InputError, match=r"sample made holds volumes.*after `kontrast data get made`"):
         data.open("sample:made")
     folder = fetch("made")
-    with pytest.raises(InputError, match=rf"holds volumes.*its files are in {folder}$"):
+    with pytest.raises(InputError, match=rf"holds volumes.*its files are in {folder}, and .* sample:made/FILE$"):
         data.open("sample:made")
+
+
+def test_a_volume_of_a_sample_opens_as_its_slices(made):
+    nibabel = pytest.importorskip("nibabel")
+    values = np.random.default_rng(0).integers(1, 900, (6, 7, 4)).astype(np.int16)
+    content = nibabel.Nifti1Image(values, np.eye(4)).to_bytes()
+    made(Folder({"a.nii": content}), pinned=(Pinned(member="a.nii", digest=hashlib.sha256(content).hexdigest()),))
+    opened = data.open("sample:made/a.nii")
+    assert opened.name == "sample:made/a.nii"
+    assert len(opened) == 4
+    assert data.open("sample:made/.").names == tuple(f"a.nii#z{number}" for number in range(4))
+
+
+@pytest.mark.parametrize("inside", ["none.nii", "../made/..", "/etc"])
+def test_what_is_no_file_of_a_sample_is_refused(made, inside):
+    made(Folder({"a.bin": TEXT}))
+    with pytest.raises(InputError, match=r"has no .*choose from a\.bin"):
+        data.open(f"sample:made/{inside}")
 
 
 # What must not be combined
@@ -340,6 +358,7 @@ def test_a_sample_of_volumes_is_refused_as_data_and_says_where_its_files_are(mad
     [
         ("sample:digits-5k", "sample:mnist-10k"),
         ("sample:pathmnist", "sample:pathmnist-64"),
+        ("sample:colin27/ch2.nii.gz", "sample:brain-patches"),
         ("sample:organamnist", "sample:organsmnist-224"),
     ],
 )

@@ -98,17 +98,22 @@ def clipped(data: ImageSet, found: Values) -> Finding | None:
 
 
 def text(data: ImageSet, found: Values) -> Finding | None:
-    """Images in which text may be burnt in."""
-    there = np.flatnonzero(found.lines)
+    """Images in which text is burnt in, as their files say or as their pixels suggest."""
+    said = np.zeros(len(data), dtype=bool) if data.facts is None else data.facts.has_burnt_in_text
+    there = np.flatnonzero((found.lines > 0) | said)
     if not len(there):
         return None
+    by_file = f", {said.sum():,} of them by what their files say" if said.any() else ""
     return Finding(
         kind="text-suspected",
         title="Burnt-in text suspected",
         grade="problem",
-        sentence=f"{len(there):,} of {len(data):,} images seem to have bright text in them: it may name the patient, "
-        "or give the class away. A rule of thumb on the pixels; look at them.",
-        items=tuple(Item(positions=(int(at),), note=f"{found.lines[at]} lines") for at in there),
+        sentence=f"{len(there):,} of {len(data):,} images seem to have text in them{by_file}: it may name the patient, "
+        "or give the class away. On pixels it is a rule of thumb, for bright text; look at them.",
+        items=tuple(
+            Item(positions=(int(at),), note="the file says so" if said[at] else f"{found.lines[at]} lines")
+            for at in there
+        ),
     )
 
 

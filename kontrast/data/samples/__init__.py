@@ -10,12 +10,13 @@ from __future__ import annotations
 import difflib
 import os
 import tempfile
-from dataclasses import dataclass
+import textwrap
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kontrast.data.arrays import ArrayListing
 from kontrast.data.cache import cache_root, explained, replacing
-from kontrast.data.folder import FileListing
+from kontrast.data.folder import FileListing, list_file, list_folder
 from kontrast.data.samples import medmnist
 from kontrast.data.samples.manifest import SAMPLES
 from kontrast.data.samples.sample import Pack, Sample
@@ -52,20 +53,37 @@ def listing(cache: Path | None = None) -> list[Row]:
 
 
 def open_sample(name: str, cache: Path | None = None) -> ArrayListing | FileListing:
-    """A sample as a set of images.
+    """A sample as a set of images, or as NAME/FILE one of its volumes, or NAME/FOLDER the images of a folder of it.
 
     Raises:
-        InputError: It is no set of images, or as `fetch`.
+        InputError: It is no set of images, there is no such file, or as `fetch`.
     """
+    name, slash, inside = name.partition("/")
+    if slash:
+        return _inside(name, inside, cache)
     sample = find(name)
     if sample.build is None:
         there = folder_of(name, cache)
         where = there if there.is_dir() else f"{there} after `kontrast data get {name}`"
         raise InputError(
             f"data must be images; sample {name} holds {sample.kind}, which are no set of images that can be opened: "
-            f"its files are in {where}"
+            f"its files are in {where}, and volumes and folders of images open as {PREFIX}{name}/FILE"
         )
     return sample.build(fetch(name, cache))
+
+
+def _inside(name: str, inside: str, cache: Path | None) -> FileListing:
+    """The images of a file or folder of a sample; "." is the whole folder."""
+    folder = fetch(name, cache)
+    path = folder / inside
+    if not path.resolve().is_relative_to(folder.resolve()) or not path.exists():
+        known = ", ".join(sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".")))
+        raise InputError(
+            f"a file of a sample is one of its own; {name} has no {inside!r}: choose from "
+            f"{textwrap.shorten(known, 200)}"
+        )
+    found = list_folder(path) if path.is_dir() else list_file(path)
+    return replace(found, name=f"{PREFIX}{name}/{inside}")
 
 
 def find(name: str) -> Sample:
@@ -140,6 +158,7 @@ def check_apart(first: str, second: str) -> None:
 
 
 def _origin(name: str) -> str:
+    name = name.partition("/")[0]
     known = SAMPLES.get(name)
     return (known.origin if known else medmnist.origin(name)) or name
 
