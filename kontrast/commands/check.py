@@ -210,7 +210,9 @@ def _facts(data: ImageSet, copies: Copies) -> dict[str, str]:
     facts = {"Data": data.name, "Images": f"{len(data):,}", "Fingerprint": data.fingerprint[:12]}
     if data.groups is not None:
         facts["Groups"] = f"{len(np.unique(data.groups)):,}"
-        facts["Near-duplicate pairs within groups"] = f"{audit.within_groups(data, copies):,}, as is natural"
+        alike = audit.within_groups(data, copies)
+        if alike:
+            facts["Near-duplicate pairs within groups"] = f"{alike:,}, as is natural"
     return facts
 
 
