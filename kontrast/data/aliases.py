@@ -33,14 +33,16 @@ class Aliases:
     """Aliases for one source of data; the key is made when the first is asked for.
 
     Args:
-        folder: The data folder, or the folder of the table or array. None for data that have none, whose key lasts as
-            long as the process.
+        folder: The data folder, or the folder of the table or array; None for data that have none.
         cache: Root of the cache, which keeps the key where the folder cannot be written.
+        name: Of the data, from which the key follows where there is no folder: such data are samples, which are
+            public, or objects of Python, which know no names.
     """
 
-    def __init__(self, folder: Path | None, cache: Path | None = None) -> None:
+    def __init__(self, folder: Path | None, cache: Path | None = None, *, name: str = "") -> None:
         self.folder = folder
         self.cache = cache
+        self.name = name
 
     def group(self, text: str) -> str:
         """`group-3fa29c01d2e4`; "" stays ""."""
@@ -62,7 +64,7 @@ class Aliases:
             InputError: The file of the key holds something else.
         """
         if self.folder is None:
-            return secrets.token_bytes(_BYTES)
+            return hashlib.sha256(self.name.encode()).digest()
         try:
             return _read_or_make(self.folder / KEY)
         except OSError:

@@ -26,10 +26,11 @@ class Format:
     """From the file, the options, the side that is enough for what follows, and the background 0..255."""
 
 
-def _look_at_picture(path: Path, how: Reading) -> Contents:
+def look_at_picture(content: bytes, how: Reading) -> Contents:
+    """As `look`, from the bytes of a picture."""
     if how.spacing is not None:
         raise ValueError("a picture does not say how many millimetres a pixel has, so it cannot be resampled")
-    return Contents(headers=(pictures.read_header(path.read_bytes()),))
+    return Contents(headers=(pictures.read_header(content),))
 
 
 def _read_picture(path: Path, how: Reading, side: int, background: int) -> Iterator[NDArray[Any]]:
@@ -65,7 +66,7 @@ def _grid(header: Header) -> Grid:
     return Grid((header.height, header.width), header.spacing)
 
 
-PICTURE = Format("picture", _look_at_picture, _read_picture)
+PICTURE = Format("picture", lambda path, how: look_at_picture(path.read_bytes(), how), _read_picture)
 DICOM = Format("DICOM", _look_at_dicom, _read_dicom)
 VOLUME = Format("volume", nifti.look, lambda path, how, side, background: nifti.read(path, how))
 

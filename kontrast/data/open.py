@@ -93,7 +93,7 @@ def open(
         found = _labelled(found, source, Path(labels))
     if group_pattern is not None:
         found = replace(found, annotations=_grouped(found, group_pattern))
-    aliases = Aliases(_beside(source), root)
+    aliases = Aliases(_beside(source), root, name=found.name)
     shown = aliases.file if alias_paths else str
     if isinstance(found, ArrayListing):
         images = _from_arrays(found, size=size, channels=channels)

@@ -80,6 +80,10 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], total: int, share: float
 def _scan_one(how: Reading, paths: tuple[Path, ...]) -> Scan:
     digest = ""
     try:
+        if len(paths) == 1 and formats.format_of(paths[0]) is formats.PICTURE:  # read once: it may lie far away
+            content = paths[0].read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            return Scan(digest=digest, contents=formats.look_at_picture(content, how))
         digest = _digest(paths)
         return Scan(digest=digest, contents=formats.look(paths, how))
     except (MemoryError, InputError):

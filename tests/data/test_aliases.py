@@ -36,6 +36,11 @@ def test_two_folders_do_not_share_aliases(tmp_path):
     assert Aliases(tmp_path / "a").group("DOE") != Aliases(tmp_path / "b").group("DOE")
 
 
+def test_aliases_of_data_without_a_folder_follow_from_their_name():
+    first = Aliases(None, name="sample:emoji")
+    assert first.group("cat") == Aliases(None, name="sample:emoji").group("cat") != Aliases(None).group("cat")
+
+
 def test_the_key_can_be_read_by_its_owner_alone(tmp_path):
     Aliases(tmp_path).group("DOE")
     assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o600
