@@ -33,7 +33,8 @@ class DataOptions:
     data: str
     """A folder of pictures, DICOM files or volumes, a table with a column `path`, an .npz of arrays, or `sample:NAME`.
 
-    From Python also an `ImageSet` or a torch `Dataset`.
+    Also one volume or DICOMDIR, a known data set's folder as `NAME:FOLDER` (acdc, brats, ham10000, iu-xray, kermany,
+    mimic-cxr, mmwhs, nih-chest), and from Python an `ImageSet` or a torch `Dataset`.
     """
     labels: Path | None = None
     """Table with columns `path,label` and, if you have them, `group` (patient, lesion, volume) and `split`."""
@@ -41,13 +42,13 @@ class DataOptions:
     """Side of the square that the encoder sees, in pixels; by default the images' own up to 256, else 224."""
     channels: int | None = None
     """1 or 3; by default what the files have, any number."""
-    window: str = "auto"
+    window: str | None = None
     """Values shown from black to white: auto, full, percentile, LOW:HIGH, or for CT lung, brain, bone, soft-tissue ...
 
-    `auto` is what a DICOM file says, else all of CT's range, else percentiles of the file or volume.
+    By default auto: what a DICOM file says, else all of CT's range, else percentiles of the file or volume.
     """
-    axis: Axis = "axial"
-    """Volumes are cut across this axis."""
+    axis: Axis | None = None
+    """Volumes are cut across this axis; by default axial."""
     spacing: float | None = None
     """Resample DICOM images and slices of volumes to pixels of so many mm; by default as they are."""
     keep_empty: bool = False
@@ -102,11 +103,17 @@ def open_data(options: DataOptions) -> ImageSet:
         size=options.size,
         channels=options.channels,
         max_unreadable=options.max_unreadable,
-        reading=Reading(**{field.name: getattr(options, field.name) for field in fields(Reading)}),
+        reading=_reading(options),
         group_pattern=options.group_pattern,
         alias_paths=options.alias_paths,
     )
     return found if options.limit is None else _limited(found, options.limit)
+
+
+def _reading(options: DataOptions) -> Reading:
+    """How medical formats are read: as the options say, where they say something."""
+    given = {field.name: getattr(options, field.name) for field in fields(Reading)}
+    return Reading(**{name: value for name, value in given.items() if value is not None})
 
 
 def split(data: ImageSet) -> Parts:

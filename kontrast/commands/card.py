@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import yaml
 from kontrast.commands.loading import classifier_lines
 from kontrast.commands.markdown import fenced, inline, table
 from kontrast.commands.provenance import versions
+from kontrast.data.reading import Reading
 from kontrast.evaluate.metrics import METRICS
 from kontrast.nn.classifier import ClassifierSpec, load_classifier
 from kontrast.nn.encoders import EncoderSpec
@@ -79,6 +80,10 @@ def model_card(subject: Subject) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_READING = tuple(field.name for field in fields(Reading))
+"""Settings of how medical formats become images; who uses the weights must show them images in the same way."""
+
+
 class _Known:
     """What a run's folder says of itself; empty where it says nothing."""
 
@@ -122,6 +127,9 @@ def _made(subject: Subject, known: _Known) -> list[str]:
         ("Epochs, batch size, seed", _said(before, "epochs", "batch_size", "seed")),
         ("Augmentation", _said(before, "policy")),
     ]
+    reading = {name: before.get(name) for name in _READING if before.get(name)}
+    if reading:
+        rows.append(("Images were read with", ", ".join(f"{name} {inline(value)}" for name, value in reading.items())))
     rows += _tuned_rows(known) if known.is_tuned else []
     rows.append(("Normalisation", f"mean {_numbers(spec.mean)}, deviation {_numbers(spec.std)}, of images in 0..1"))
     rows.append(

@@ -19,6 +19,7 @@ from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, as_written, data_name, open_data, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance, versions
+from kontrast.commands.run import read_as_trained, run_settings
 from kontrast.data import ImageSet, hold_out
 from kontrast.data.annotations import part_names
 from kontrast.data.audit import findings as audit
@@ -90,7 +91,7 @@ def run(options: Check) -> Checked:
     distributed.start()
     if options.out is not None:
         _check_folder(options.out)
-    data = open_data(options)
+    data = open_data(_as_read_by_the_run(options))
     parts, split = _parts(options, data)
     checked = _checked(options, data, parts, split)
     _print(checked)
@@ -104,6 +105,13 @@ def run(options: Check) -> Checked:
 def run_for_exit_code(options: Check) -> int:
     """Check a data set; returns 1 if there is a leak, else 0."""
     return int(run(options).has_leak)
+
+
+def _as_read_by_the_run(options: Check) -> Check:
+    """The images are shown to the encoder of a run as its own were."""
+    if options.run is None or not options.run.is_dir():
+        return options
+    return read_as_trained(options, run_settings(options.run))
 
 
 def _check_folder(out: Path) -> None:
@@ -140,7 +148,11 @@ def _checked(options: Check, data: ImageSet, parts: Parts, split: str) -> Checke
 def _parts(options: Check, data: ImageSet) -> tuple[Parts, str]:
     """The side of each image, and where that comes from."""
     if options.split is not None:
-        names = data.names if not options.alias_paths else open_data(replace(options, alias_paths=False)).names
+        names = (
+            data.names
+            if not options.alias_paths
+            else open_data(replace(_as_read_by_the_run(options), alias_paths=False)).names
+        )
         return _given_parts(options.split, names), f"that of {options.split.name}"
     if data.parts is not None:
         return data.parts, "the data's own"

@@ -147,8 +147,11 @@ def run_aliases(options: AliasTable) -> Path:
     found = open_data(replace(options, alias_paths=False))
     aliased = open_data(replace(options, alias_paths=True))
     groups = [""] * len(found) if found.groups is None else [found.group_names[code] for code in found.groups]
+    rows = [*zip(found.names, aliased.names, groups, strict=True)]
+    for clear, hidden in ((found.skipped, aliased.skipped), (found.left_out, aliased.left_out)):
+        rows += [(name, alias, "") for (name, _), (alias, _) in zip(clear, hidden, strict=True)]
     with whole_file(options.out) as partial:
-        write_csv(partial, ["path", "alias", "group"], zip(found.names, aliased.names, groups, strict=True))
+        write_csv(partial, ["path", "alias", "group"], rows)
     log.info("the aliases of %d images are in %s", len(found), options.out)
     return options.out
 

@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import secrets
+import tempfile
 from functools import cached_property
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Aliases:
         content = f"{kind}\0{text}".encode("utf-8", "surrogateescape")
         return hmac.new(self.key, content, hashlib.sha256).hexdigest()[:_DIGITS]
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells one key from another, and no more."""
+        return self._digest("key", "")
+
     @cached_property
     def key(self) -> bytes:
         """The secret.
@@ -73,11 +79,8 @@ class Aliases:
 
 
 def _read_or_make(path: Path) -> bytes:
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(_BYTES))
+    if not path.exists():
+        _make(path)
     text = path.read_text(encoding="ascii", errors="replace").strip()
     try:
         key = bytes.fromhex(text)
@@ -89,3 +92,16 @@ def _read_or_make(path: Path) -> bytes:
             "right one back, or delete it to have new aliases"
         )
     return key
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all, and of several processes the first one's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # nobody else may read it
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(_BYTES))
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,28 @@ def alias_codes(values: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[
     for value in set(values) - {""}:
         names[code[value]] = value
     return np.array([code[key] for key in keys], dtype=np.int64), tuple(names)
+
+
+def surest(keys: Sequence[tuple[str, ...]]) -> list[str]:
+    """One group for each image, from all that it is known to belong to, the surest first.
+
+    An image of which only something weaker is known, such as its study, takes the patient of the others that share it,
+    if they agree on one.
+    """
+    owners: dict[str, set[str]] = {}
+    for known in keys:
+        for stronger, weaker in pairwise(known):
+            owners.setdefault(weaker, set()).add(stronger)
+    return [_owner(known[0], owners) if known else "" for known in keys]
+
+
+def _owner(group: str, owners: dict[str, set[str]]) -> str:
+    """Follows a group to the only stronger one that it is part of, as long as there is one."""
+    seen = {group}
+    while len(owners.get(group, ())) == 1 and not owners[group] <= seen:
+        [group] = owners[group]
+        seen.add(group)
+    return group
 
 
 def part_names(values: Sequence[str], *, origin: str) -> NDArray[np.str_] | None:

@@ -1,6 +1,7 @@
 """Decode once: pixels of image files in a memory-mapped cache, keyed by their content.
 
-    <root>/images/<key>/pixels.npy, facts.npy, index.json    key: file contents, names, layout, options of reading
+    <root>/images/<key>/pixels.npy, facts.npy, index.json    key: file contents, names, layout, options of reading,
+                                                             and of the aliases, where files know patients
     <root>/memo/<listing>                                    text, the key of a listing of paths, sizes and times
 
 A second run finds its key through the memo and reads no file. Where only times or places changed, the files are hashed
@@ -19,16 +20,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kontrast.data.decode import plan
 from kontrast.data.decoding import INDEX, Decoded, Decoding, headers, load, reasons
 from kontrast.data.folder import FileListing
+from kontrast.data.formats import PICTURE, format_of
 from kontrast.data.reading import Reading
 from kontrast.data.scan import refuse_too_many, scan
 from kontrast.errors import InputError
+
+if TYPE_CHECKING:
+    from kontrast.data.aliases import Aliases
 
 VERSION = 3
 _ABANDONED_AFTER = 48 * 3600
@@ -51,7 +56,7 @@ def decoded(
     size: int | None,
     channels: int | None,
     how: Reading,
-    alias: Callable[[str], str],
+    aliases: Aliases,
     shown: Callable[[str], str],
     max_unreadable: float,
     cache: Path | None = None,
@@ -63,7 +68,7 @@ def decoded(
         size: Side of the crop; None for the images' own, up to a limit.
         channels: Channels of all images; None keeps what they have.
         how: How medical formats become images.
-        alias: What stands for a patient or volume; the cache never holds their names.
+        aliases: Of patients and volumes; the cache never holds their names.
         shown: What stands for a file in messages.
         max_unreadable: Share of the files that may be unreadable.
         cache: Root of the cache.
@@ -73,13 +78,15 @@ def decoded(
             cannot be written.
     """
     root, names = cache_root(cache), [shown(name) for name in listing.names]
-    memo = root / "memo" / _listing_digest(listing, size, channels, how)
+    key = aliases.fingerprint if any(format_of(path) is not PICTURE for path in listing.paths) else ""
+    memo = root / "memo" / _listing_digest(listing, size, channels, how, key)
     folder = _remembered(memo, root)
     if folder is None:
         scans = scan(listing.sources, how)
         _refuse(names, reasons(scans, is_left_out=False), reasons(scans, is_left_out=True), max_unreadable)
         layout = plan(headers(names, scans), size=size, channels=channels, background=listing.background)
-        folder = _found_or_decoded(Decoding(listing=listing, scans=scans, layout=layout, how=how), root, alias)
+        decoding = Decoding(listing=listing, scans=scans, layout=layout, how=how)
+        folder = _found_or_decoded(decoding, root, aliases, key)
         _write_text(memo, folder.name)
     found = load(folder)
     _refuse(names, found.skipped, found.left_out, max_unreadable)
@@ -98,12 +105,12 @@ def _refuse(names: Sequence[str], skipped: dict[int, str], left_out: dict[int, s
     refuse_too_many([(names[position], reason) for position, reason in skipped.items()], total, share)
 
 
-def _found_or_decoded(decoding: Decoding, root: Path, alias: Callable[[str], str]) -> Path:
-    folder = root / "images" / _content_key(decoding)
+def _found_or_decoded(decoding: Decoding, root: Path, aliases: Aliases, key: str) -> Path:
+    folder = root / "images" / _content_key(decoding, key)
     if not (folder / INDEX).is_file():
         needed = int(np.prod(decoding.shape)) * np.dtype(decoding.layout.dtype).itemsize
         with explained(root, needed, "the decoded images"), replacing(folder) as temporary:
-            decoding.write(temporary, alias)
+            decoding.write(temporary, aliases.group)
     return folder
 
 
@@ -162,17 +169,17 @@ def explained(root: Path, needed: int, what: str) -> Iterator[None]:
         raise
 
 
-def _content_key(decoding: Decoding) -> str:
+def _content_key(decoding: Decoding, key: str) -> str:
     layout, names = decoding.layout, decoding.listing.names
     files = [(name, entry.digest) for name, entry in zip(names, decoding.scans, strict=True)]
-    return _digest([VERSION, vars(layout), vars(decoding.how), files])
+    return _digest([VERSION, vars(layout), vars(decoding.how), key, files])
 
 
-def _listing_digest(listing: FileListing, size: int | None, channels: int | None, how: Reading) -> str:
+def _listing_digest(listing: FileListing, size: int | None, channels: int | None, how: Reading, key: str) -> str:
     states = [
         (name, [_state(path) for path in files]) for name, files in zip(listing.names, listing.sources, strict=True)
     ]
-    return _digest([VERSION, size, channels, listing.background, vars(how), states])
+    return _digest([VERSION, size, channels, listing.background, vars(how), key, states])
 
 
 def _state(path: Path) -> tuple[str, int, int]:

@@ -36,8 +36,8 @@ class Decoded:
     """`(n,)` position of the file of each image."""
     parts: tuple[str, ...]
     """`(n,)` what follows the file's name in the image's: "" where it is the only one."""
-    groups: tuple[str, ...]
-    """`(n,)` alias of the patient or volume, "" where the file knows none."""
+    groups: tuple[tuple[str, ...], ...]
+    """`(n,)` aliases of what each image belongs to as its file knows it, the surest first."""
     facts: Facts
     skipped: dict[int, str]
     """Position and reason of each file that could not be read."""
@@ -100,12 +100,11 @@ class Decoding:
         every = [part for contents in self.contents.values() for part in contents.parts]
         parts = [every[row] for row in rows]
         names = tuple(self.listing.names[position] + part for position, part in zip(files, parts, strict=True))
-        groups = {position: contents.group for position, contents in self.contents.items() if contents.group}
         return {
             "rows": rows.tolist(),
             "files": files.tolist(),
             "parts": parts,
-            "groups": {position: alias(group) for position, group in groups.items()},
+            "groups": {position: [alias(group) for group in known.groups] for position, known in self.contents.items()},
             "skipped": sorted((reasons(self.scans, is_left_out=False) | failed).items()),
             "left_out": sorted(reasons(self.scans, is_left_out=True).items()),
             "fingerprint": fingerprint(pixels, rows, names),
@@ -153,7 +152,7 @@ def load(folder: Path) -> Decoded:
         rows=np.array(index["rows"], dtype=np.int64),
         files=np.array(index["files"], dtype=np.int64),
         parts=tuple(index["parts"]),
-        groups=tuple(index["groups"].get(str(position), "") for position in index["files"]),
+        groups=tuple(tuple(index["groups"][str(position)]) for position in index["files"]),
         facts=Facts(np.load(folder / FACTS)),
         skipped=dict(index["skipped"]),
         left_out=dict(index["left_out"]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,10 @@ from kontrast.data.annotations import PARTS, Annotations, class_codes, part_name
 from kontrast.data.dicom.directory import list_dicomdir
 from kontrast.data.formats import DICOM, SUFFIXES, VOLUME, format_of
 from kontrast.errors import InputError
+
+_log = logging.getLogger("kontrast")
+_MASK = re.compile(r"[_-](d?seg|masks?|labels?|gt)$")
+"""How the names of masks end, beside the volumes they belong to."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,14 +45,22 @@ class FileListing:
 
 
 def list_folder(root: Path) -> FileListing:
-    """All images below `root`; hidden files and files of other kinds are left out.
+    """All images below `root`; hidden files, files of other kinds and volumes named as masks are left out.
 
     Raises:
         InputError: The folder is missing or holds no image.
     """
     if not root.is_dir():
         raise InputError(f"data must be an existing folder or file; there is no folder {root}: check the path")
-    names = sorted(_image_names(root))
+    found = sorted(_image_names(root))
+    names = [name for name in found if not _is_mask(root / name)]
+    if len(names) < len(found):
+        _log.warning(
+            "%d of %d files are volumes named as masks (_seg, _mask, _label, _gt) and are left out: name those that "
+            "are images in a table",
+            len(found) - len(names),
+            len(found),
+        )
     if not names:
         raise InputError(
             f"a data folder must hold images ({' '.join(SUFFIXES)}); {root} holds none: "
@@ -104,6 +118,11 @@ def _image_names(root: Path) -> Iterator[str]:
         for name in files:
             if not name.startswith(".") and format_of(Path(folder, name)):
                 yield Path(folder, name).relative_to(root).as_posix()
+
+
+def _is_mask(path: Path) -> bool:
+    stem = path.name.lower().removesuffix(".gz").rpartition(".")[0]
+    return _MASK.search(stem) is not None and format_of(path) is VOLUME
 
 
 def _is_new(folder: Path, seen: set[str]) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kontrast.data import table
 from kontrast.data.adapters import adapted, list_adapted
 from kontrast.data.aliases import Aliases, is_alias
-from kontrast.data.annotations import Annotations, alias_codes, group_codes
+from kontrast.data.annotations import Annotations, alias_codes, group_codes, surest
 from kontrast.data.arrays import ArrayListing, arranged, list_npz, read_dataset
 from kontrast.data.cache import decoded
 from kontrast.data.decoding import Decoded
@@ -49,8 +49,10 @@ def open(
 ) -> ImageSet:
     """Opens images, decoded once into a cache on disk, or read into memory where they are arrays.
 
-    Groups are those of the table, else of `group_pattern`, else the patients of DICOM files and the volumes that slices
-    are cut from. Their names are aliases, by a key that lies in the data folder (`.kontrast-key`).
+    Groups are those of `group_pattern`, else of the table; images that these leave open are grouped by the patients and
+    studies of DICOM files and the subjects or volumes that slices are cut from, together with the images of the same
+    patient that have a name. Names are aliases, by a key that lies in the data folder (`.kontrast-key`). Folders that
+    hold one such patient or volume each are not taken for classes.
 
     Every image becomes a square of one side: the longest side found, but at most 8/7 of `size` (256 without).
     Smaller images are centred on black (samples of drawings on white), larger ones scaled down with their aspect kept;
@@ -103,12 +105,14 @@ def open(
             size=size,
             channels=channels,
             how=how,
-            alias=aliases.group,
+            aliases=aliases,
             shown=shown,
             max_unreadable=max_unreadable,
             cache=root,
         )
-        images = _from_files(found, content, shown)
+        images = _from_files(found, content, aliases.group, shown)
+        if labels is None and _data_folder(source) and not adapted(str(source)):
+            images = _without_folders_of_patients(images)
     return _aliased(images, aliases.group, shown)
 
 
@@ -165,8 +169,8 @@ def _grouped(found: FileListing | ArrayListing, pattern: str) -> Annotations:
     groups, names = group_codes([match[1] or "" if match else "" for match in matches])
     if groups is None:
         raise InputError(
-            f"a group pattern must fit some names; {pattern!r} fits none of {found.name}, such as {found.names[0]}: "
-            "it is searched in the path relative to the data folder"
+            f"a group pattern must fit some names; {pattern!r} fits none of the {len(found.names)} of "
+            f"{found.name}: it is searched in the path relative to the data folder"
         )
     return replace(found.annotations, groups=groups, group_names=names)
 
@@ -194,8 +198,10 @@ def _from_arrays(found: ArrayListing, *, size: int | None, channels: int | None)
     return _image_set(found.name, found.annotations, found.names, pixels, rows, fingerprint(pixels, rows, found.names))
 
 
-def _from_files(found: FileListing, content: Decoded, shown: Callable[[str], str]) -> ImageSet:
-    """The images of files, each with what is known of its file; groups that only the files know are aliases already."""
+def _from_files(
+    found: FileListing, content: Decoded, alias: Callable[[str], str], shown: Callable[[str], str]
+) -> ImageSet:
+    """The images of files, each with what is known of its file."""
     skipped, left_out = (
         tuple((found.names[position], reason) for position, reason in reasons.items())
         for reasons in (content.skipped, content.left_out)
@@ -203,12 +209,36 @@ def _from_files(found: FileListing, content: Decoded, shown: Callable[[str], str
     _tell("could not be read and are", skipped, len(found.names), shown)
     _tell("are sound but no images to learn from, so they are", left_out, len(found.names), shown)
     names = tuple(found.names[file] + part for file, part in zip(content.files, content.parts, strict=True))
-    known = found.annotations.take(content.files)
+    known = _with_groups_of_files(found.annotations.take(content.files), content.groups, alias)
     images = _image_set(found.name, known, names, content.pixels, content.rows, content.fingerprint)
-    if images.groups is None:
-        groups, aliases = alias_codes(content.groups)
-        images = replace(images, groups=groups, group_names=aliases)
     return replace(images, skipped=skipped, left_out=left_out, facts=content.facts)
+
+
+def _with_groups_of_files(
+    known: Annotations, groups: tuple[tuple[str, ...], ...], alias: Callable[[str], str]
+) -> Annotations:
+    """Groups of the images that have none yet, by what their files know; names are aliases then."""
+    named = [""] * len(groups) if known.groups is None else [known.group_names[code] for code in known.groups]
+    if all(named) or not any(groups):
+        return known
+    keys = [(alias(name), *others) if name else others for name, others in zip(named, groups, strict=True)]
+    codes, names = alias_codes(surest(keys))
+    return replace(known, groups=codes, group_names=names)
+
+
+def _without_folders_of_patients(images: ImageSet) -> ImageSet:
+    """Without labels, where every folder that would be a class is one patient, subject or volume."""
+    if images.labels is None or images.groups is None or images.facts is None:
+        return images
+    is_one = [len(np.unique(images.groups[images.labels == code])) == 1 for code in range(len(images.classes))]
+    if not all(is_one) or not all(images.group_names[code] for code in images.groups):
+        return images
+    _log.warning(
+        "each of the %d folders holds one patient, subject or volume, so folders are not taken for classes: give "
+        "labels by a table with --labels",
+        len(images.classes),
+    )
+    return images.with_labels(None, ())
 
 
 def _tell(what: str, files: Sequence[tuple[str, str]], total: int, shown: Callable[[str], str]) -> None:

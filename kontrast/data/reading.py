@@ -95,8 +95,9 @@ class Contents:
     headers: tuple[Header, ...]
     parts: tuple[str, ...] = ("",)
     """What follows the file's name in the name of each: "" for the only one, "#3" for a frame, "#z12" for a slice."""
-    group: str = ""
-    """Patient, study or volume, in clear: to be salted at once and never stored. "" where the file knows none."""
+    groups: tuple[str, ...] = ()
+    """What the images belong to, the surest first, such as a patient and a study, in clear: to be replaced by aliases
+    at once and never stored."""
 
 
 class LeftOut(Exception):  # noqa: N818 - a rule, not an error

@@ -37,12 +37,12 @@ SECRETS = {
 }
 
 
-def write_dicom(path, pixels, *, patient=None, **tags):
+def write_dicom(path, pixels, *, patient=None, modality="CT", **tags):
     dataset = pydicom.Dataset()
     dataset.SOPClassUID = pydicom.uid.CTImageStorage
     for name, value in {**SECRETS, **({"PatientID": patient} if patient else {}), **tags}.items():
         setattr(dataset, name, value)
-    dataset.Modality = "CT"
+    dataset.Modality = modality
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
@@ -76,6 +76,11 @@ def scans(tmp_path_factory):
     whole = (root / "ill" / "00.dcm").read_bytes()
     (root / "ill" / "broken.dcm").write_bytes(whole[: len(whole) - 300])
     return root
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
 
 
 def everything_below(*folders):
@@ -182,8 +187,35 @@ def test_another_window_shows_other_values_and_other_data_are_read_as_the_run_wa
     assert kontrast(*embed, "--out", tmp_path / "as_run.csv") == 0
     assert kontrast(*embed, "--window=-1024:1000", "--spacing", 1.0, "--out", tmp_path / "said.csv") == 0
     assert kontrast(*embed, "--window", "bone", "--out", tmp_path / "bone.csv") == 0
-    as_run, said, bone = ((tmp_path / f"{name}.csv").read_text() for name in ("as_run", "said", "bone"))
-    assert as_run == said != bone
+    assert kontrast(*embed, "--window", "auto", "--out", tmp_path / "auto.csv") == 0
+    as_run, said, bone, auto = ((tmp_path / f"{name}.csv").read_text() for name in ("as_run", "said", "bone", "auto"))
+    assert as_run == said
+    assert len({as_run, bone, auto}) == 3
+    fingerprint = json.loads((tmp_path / "run" / "run.json").read_text())["fingerprint"]
+    check = ["data", "check", scans, "--max-unreadable", 0.5, "--run", tmp_path / "run", "--out", tmp_path / "check"]
+    assert kontrast(*check) == 0
+    assert json.loads((tmp_path / "check" / "check.json").read_text())["fingerprint"] == fingerprint
+    assert kontrast("export", tmp_path / "run", "--out", tmp_path / "x.safetensors") == 0
+    [card] = tmp_path.glob("x*.md")
+    assert "Images were read with | window -1024:1000, spacing 1.0" in card.read_text()
+
+
+def test_a_window_of_ct_is_not_put_on_radiographs(tmp_path, own_cache, refused):
+    write_dicom(tmp_path / "set" / "a.dcm", slices(0, kind=0), modality="CR")
+    words = ["pretrain", "simclr", tmp_path / "set", *FAST, "--out", tmp_path / "run"]
+    assert "lung is a window of CT, which this file is not" in refused(*words, "--window", "lung")
+    assert len(data.open(tmp_path / "set")) == 1
+
+
+def test_volumes_named_as_masks_are_left_out_of_a_folder_and_not_of_a_table(tmp_path, own_cache, caplog):
+    values = np.random.default_rng(0).integers(1, 900, (16, 16, 3)).astype(np.int16)
+    for name in ("a.nii.gz", "a_seg.nii.gz", "b-mask.nii", "b_GT.nii.gz", "label.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / name)
+    opened = data.open(tmp_path)
+    assert {name.partition("#")[0] for name in opened.names} == {"a.nii.gz", "label.nii.gz"}
+    assert "3 of 5 files are volumes named as masks" in caplog.text
+    (tmp_path / "table.csv").write_text("path\na_seg.nii.gz\n")
+    assert len(data.open(tmp_path / "table.csv")) == 3
 
 
 def test_dicom_is_resampled_to_the_spacing_that_is_asked_for(scans, tmp_path, monkeypatch):
@@ -238,7 +270,10 @@ def test_aliases_stand_in_every_output_and_the_table_tells_them_apart(scans, tmp
         known = {row["alias"]: row for row in csv.DictReader(file)}
     with (tmp_path / "e.csv").open() as file:
         shown = [row["path"] for row in csv.DictReader(file)]
-    assert sorted(known) == sorted(shown)
+    assert {alias for alias, row in known.items() if row["path"] not in ("ill/broken.dcm", "ill/scout.dcm")} == set(
+        shown
+    )
+    assert len(known) == len(shown) + 2
     assert known[shown[0]]["path"] == "ill/00.dcm"
     assert known[shown[0]]["group"] == known[shown[1]]["group"] != known[shown[2]]["group"]
     assert "00.dcm" not in (tmp_path / "e.csv").read_text()
@@ -260,3 +295,64 @@ def test_a_study_says_on_its_page_and_before_it_trains_that_test_images_are_copi
     facts = json.loads((tmp_path / "study" / "study.json").read_text())["facts"]
     assert sentence in facts["Leaks"]
     assert sentence in (tmp_path / "study" / "report.html").read_text()
+
+
+def group_sets(opened):
+    return sorted(sorted(np.array(opened.names)[opened.groups == code].tolist()) for code in np.unique(opened.groups))
+
+
+def test_folders_of_patients_are_no_classes(tmp_path, own_cache, caplog):
+    for number, patient in enumerate(("DOE", "ROE", "POE")):
+        for part in range(2):
+            write_dicom(tmp_path / "pat" / patient / f"{part}.dcm", slices([number, part], kind=0), patient=patient)
+    opened = data.open(tmp_path / "pat")
+    assert opened.labels is None
+    assert opened.classes == ()
+    assert "one patient, subject or volume" in caplog.text
+    for number, kind in enumerate(("ill", "well")):
+        write_dicom(tmp_path / "pat" / kind / "x.dcm", slices([9, number], kind=0), patient=f"N{number}")
+        write_dicom(tmp_path / "pat" / kind / "y.dcm", slices([8, number], kind=0), patient=f"M{number}")
+    assert set(data.open(tmp_path / "pat").classes) >= {"ill", "well"}
+
+
+def test_subjects_of_bids_are_groups_and_no_classes(tmp_path, own_cache):
+    values = np.random.default_rng(0).integers(1, 900, (16, 16, 3)).astype(np.int16)
+    for subject in ("sub-00", "sub-01"):
+        for kind in ("T1w", "T2w"):
+            path = tmp_path / "bids" / subject / "anat" / f"{subject}_{kind}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    opened = data.open(tmp_path / "bids")
+    assert opened.labels is None
+    assert [len(names) for names in group_sets(opened)] == [6, 6]
+
+
+def test_groups_that_a_table_leaves_open_are_those_of_the_files(tmp_path, own_cache):
+    for patient in ("A", "B"):
+        for part in range(3):
+            write_dicom(tmp_path / f"{patient}{part}.dcm", slices([part, ord(patient)], kind=0), patient=patient)
+    rows = "\n".join(
+        f"{patient}{part}.dcm,{'mine' if (patient, part) == ('A', 1) else ''}" for patient in "AB" for part in range(3)
+    )
+    (tmp_path / "table.csv").write_text(f"path,group\n{rows}\n")
+    assert group_sets(data.open(tmp_path / "table.csv")) == [
+        [f"{patient}{part}.dcm" for part in range(3)] for patient in "AB"
+    ]
+
+
+def test_a_file_without_a_patient_follows_its_study(tmp_path, own_cache):
+    for number, patient in enumerate(("A", "B", "UNKNOWN")):
+        study = {"StudyInstanceUID": f"1.2.{min(number, 1)}"}
+        write_dicom(tmp_path / f"{number}.dcm", slices(number, kind=0), patient=patient, **study)
+    assert group_sets(data.open(tmp_path)) == [["0.dcm"], ["1.dcm", "2.dcm"]]
+
+
+def test_a_new_key_makes_new_aliases(tmp_path, own_cache):
+    write_dicom(tmp_path / "0.dcm", slices(0, kind=0))
+    write_dicom(tmp_path / "1.dcm", slices(1, kind=0), patient="ROE")
+    first = data.open(tmp_path)
+    assert data.open(tmp_path).group_names == first.group_names
+    (tmp_path / KEY).unlink()
+    second = data.open(tmp_path)
+    assert not set(second.group_names) & set(first.group_names)
+    assert second.fingerprint == first.fingerprint

@@ -154,11 +154,13 @@ def test_channels_that_lie_beside_each_other_make_the_case_unreadable(tmp_path):
     assert [name for name, _ in opened.skipped] == ["C/C_t1.nii.gz"]
 
 
-def test_a_brats_case_without_one_kind_is_refused(tmp_path):
-    for kind in ("t1", "t1ce", "t2"):
+def test_a_brats_case_without_one_kind_is_counted_and_left_out(tmp_path, caplog):
+    for kind in ("t1", "t1ce", "t2", "flair"):
         write_volume(tmp_path / "B" / f"B_{kind}.nii.gz", 1)
-    with pytest.raises(InputError, match=r"neither B_flair\.nii\.gz nor B_t2f\.nii\.gz"):
-        data.open(f"brats:{tmp_path}")
+        if kind != "flair":
+            write_volume(tmp_path / "C" / f"C_{kind}.nii.gz", 1)
+    assert {name.partition("/")[0] for name in data.open(f"brats:{tmp_path}").names} == {"B"}
+    assert "1 cases lack one of the four kinds" in caplog.text
 
 
 def test_kermany_groups_by_patient_and_its_folders_are_no_split(tmp_path, save):

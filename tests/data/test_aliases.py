@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -159,3 +161,21 @@ def test_a_name_that_would_steer_the_terminal_is_told_without_its_escapes(tmp_pa
     assert opened.skipped[0][0] == "b\x1b[31m\n.png"
     assert "\x1b" not in caplog.text
     assert "b?[31m?.png" in caplog.text
+
+
+def test_many_processes_at_once_make_one_key(tmp_path):
+    code = "import sys; from kontrast.data.aliases import Aliases; from pathlib import Path;"
+    code += "print([Aliases(Path(sys.argv[1], str(n))).group('DOE') for n in range(40)])"
+    for number in range(40):
+        (tmp_path / str(number)).mkdir()
+    started = [subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) for _ in range(3)]
+    said = {process.communicate()[0] for process in started}
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert len(said) == 1
+    assert [path.name for path in (tmp_path / "0").iterdir()] == [KEY]
+
+
+def test_an_error_of_the_pattern_names_no_file_under_aliases(folder):
+    with pytest.raises(InputError, match="fits none") as refused:
+        data.open(folder, group_pattern=r"(\d{9})", alias_paths=True)
+    assert "DOE" not in str(refused.value).replace(str(folder), "")

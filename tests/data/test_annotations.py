@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kontrast.data.annotations import Annotations, alias_codes, class_codes, group_codes, part_names
+from kontrast.data.annotations import Annotations, alias_codes, class_codes, group_codes, part_names, surest
 from kontrast.errors import InputError
 
 
@@ -53,3 +53,21 @@ def test_parts_have_one_name_whatever_they_are_called():
 def test_an_unknown_part_is_refused_by_name():
     with pytest.raises(InputError, match=r"t\.csv has 'holdout'"):
         part_names(["train", "holdout"], origin="t.csv")
+
+
+def test_what_is_known_of_one_image_of_a_study_is_known_of_all():
+    keys = [("patient 1", "study a"), ("study a",), ("study b",), ("patient 2", "study c"), ("study c",), ()]
+    assert surest(keys) == ["patient 1", "patient 1", "study b", "patient 2", "patient 2", ""]
+
+
+def test_a_study_of_two_patients_decides_nothing():
+    assert surest([("p1", "s"), ("p2", "s"), ("s",)]) == ["p1", "p2", "s"]
+
+
+def test_a_table_that_names_some_is_followed_through_the_patient_to_the_study():
+    keys = [("lesion", "patient", "study 1"), ("patient", "study 2"), ("study 2",), ("other", "study 3")]
+    assert surest(keys) == ["lesion", "lesion", "lesion", "other"]
+
+
+def test_contradictory_keys_end():
+    assert len(surest([("a", "b"), ("b", "a"), ("a",), ("b",)])) == 4

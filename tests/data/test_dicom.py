@@ -461,19 +461,20 @@ def test_spacing(made, tags, expected):
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
-        ({"PatientID": " 17 "}, "patient:17"),
-        ({"PatientID": "17", "IssuerOfPatientID": "North"}, "patient:North/17"),
-        ({"PatientID": "Anon_12"}, "patient:Anon_12"),
+        ({"PatientID": " 17 "}, ("patient:17",)),
+        ({"PatientID": "17", "IssuerOfPatientID": "North"}, ("patient:17",)),
+        ({"PatientID": "17", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.4"}, ("patient:17", "study:1.2")),
+        ({"PatientID": "Anon_12"}, ("patient:Anon_12",)),
         *(
-            ({"PatientID": nobody, "StudyInstanceUID": "1.2"}, "study:1.2")
+            ({"PatientID": nobody, "StudyInstanceUID": "1.2"}, ("study:1.2",))
             for nobody in ("", "  ", "ANON", "Anonymous", "unknown", "N/A", "0000", "xxx", "de-identified", "--")
         ),
-        ({"PatientID": "", "SeriesInstanceUID": "1.4"}, "series:1.4"),
-        ({"PatientID": ""}, ""),
+        ({"PatientID": "", "SeriesInstanceUID": "1.4"}, ("series:1.4",)),
+        ({"PatientID": ""}, ()),
     ],
 )
 def test_groups(made, tags, expected):
-    assert look(made(np.zeros((2, 3), np.uint8), **tags), Reading()).group == expected
+    assert look(made(np.zeros((2, 3), np.uint8), **tags), Reading()).groups == expected
 
 
 @pytest.mark.parametrize(
@@ -778,7 +779,7 @@ def test_without_pydicom_the_way_out_is_named(made, monkeypatch):
     path = made(np.zeros((2, 2), np.uint8))
     monkeypatch.setitem(sys.modules, "pydicom", None)
     for use in (look, lambda path, how: list(read(path, how))):
-        with pytest.raises(InputError, match=r"image.dcm cannot be read: pip install 'kontrast\[medical\]'"):
+        with pytest.raises(InputError, match=r"such files cannot be read: pip install 'kontrast\[medical\]'"):
             use(path, Reading())
     with pytest.raises(InputError, match="needs pydicom"):
         list_dicomdir(path)

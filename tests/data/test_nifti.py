@@ -250,9 +250,20 @@ def test_the_group_is_the_file_so_that_volumes_of_one_name_differ(tmp_path):
     groups = set()
     for name in "ab":
         (tmp_path / name).mkdir()
-        groups.add(look(save(tmp_path / name / "t1.nii", noise()), Reading()).group)
+        groups.add(look(save(tmp_path / name / "t1.nii", noise()), Reading()).groups)
     assert len(groups) == 2
-    assert all(group.startswith("volume:") for group in groups)
+    assert all(group.startswith("volume:") for [group] in groups)
+
+
+@pytest.mark.parametrize(
+    "names", [("sub-07/anat/T1w.nii", "sub-07/ses-2/T2w.nii"), ("sub-07_T1w.nii", "sub-07_T2w.nii")]
+)
+def test_volumes_of_one_subject_are_one_group(tmp_path, names):
+    groups = set()
+    for name in (*names, "other/sub-08_T1w.nii", "sub-070/T1w.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        groups.add(look(save(tmp_path / name, noise()), Reading()).groups)
+    assert len(groups) == 3
 
 
 def test_with_empty_slices_kept_the_header_is_enough(tmp_path, monkeypatch):

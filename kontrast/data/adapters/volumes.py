@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 from kontrast.data.adapters.layout import Row, listed
 from kontrast.data.folder import FileListing
-from kontrast.errors import InputError
 
+_log = logging.getLogger("kontrast")
 _ACDC_PARTS = {"training": "train", "testing": "test"}
 _BRATS = (("t1", "t1n"), ("t1ce", "t1c"), ("t2", "t2w"), ("flair", "t2f"))
 """Kinds of images, in the order of the channels, under their names until 2021 and from 2023 on."""
@@ -53,14 +54,20 @@ def brats(folder: Path) -> FileListing:
         BraTS-GLI-00000-000/BraTS-GLI-00000-000-{t1n,t1c,t2w,t2f,seg}.nii.gz        from 2023 on
 
     Channels: T1, T1 with contrast, T2, FLAIR, always in this order. No labels. Group: the patient; in the names from
-    2023 on the last number is the visit, not the patient. The mask, seg, is left out.
+    2023 on the last number is the visit, not the patient. The mask, seg, is left out, and cases that lack a kind are.
     """
-    rows = []
+    rows, incomplete = [], 0
     for first in sorted(folder.rglob("*.nii*")):
         match = re.fullmatch(r"(.+)([_-])(t1|t1n)", _stem(first))
-        if match:
-            paths = tuple(_brats_file(first, match[1] + match[2], names) for names in _BRATS)
-            rows.append(Row(path=paths[0], channels=paths[1:], group=_brats_patient(match[1])))
+        if match is None:
+            continue
+        paths = [path for names in _BRATS if (path := _brats_file(first, match[1] + match[2], names))]
+        if len(paths) == len(_BRATS):
+            rows.append(Row(path=paths[0], channels=tuple(paths[1:]), group=_brats_patient(match[1])))
+        else:
+            incomplete += 1
+    if incomplete:
+        _log.warning("%d cases lack one of the four kinds of images and are left out", incomplete)
     return listed("brats", folder, rows, layout="CASE/CASE_t1.nii.gz, _t1ce, _t2 and _flair")
 
 
@@ -77,16 +84,11 @@ def _acdc_group(patient: Path) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("Group:")), "")
 
 
-def _brats_file(first: Path, prefix: str, names: tuple[str, str]) -> Path:
+def _brats_file(first: Path, prefix: str, names: tuple[str, str]) -> Path | None:
+    """The file of one kind, by either name, if it is there."""
     suffix = first.name.removeprefix(_stem(first))
-    found = [first.with_name(f"{prefix}{name}{suffix}") for name in names]
-    there = next((path for path in found if path.is_file()), None)
-    if there is None:
-        raise InputError(
-            f"a case of BraTS has four kinds of images; beside {first} there is neither {found[0].name} nor "
-            f"{found[1].name}: add it, or leave the case out"
-        )
-    return there
+    found = (first.with_name(f"{prefix}{name}{suffix}") for name in names)
+    return next((path for path in found if path.is_file()), None)
 
 
 def _brats_patient(case: str) -> str:

@@ -22,7 +22,7 @@ def list_dicomdir(path: Path) -> tuple[Path, ...]:
     Raises:
         InputError: It is no DICOMDIR, names no file, or pydicom is not installed.
     """
-    require_pydicom(path.name)
+    require_pydicom()
     try:
         names = guarded(lambda: _names(path), "its records cannot be read")
     except DicomError as error:

@@ -120,17 +120,17 @@ def guarded(work: Callable[[], T], failed: str) -> T:
     raise DicomError(f"{failed} ({kind})")  # outside the handlers, so that it does not carry the other along
 
 
-def require_pydicom(what: str) -> None:
+def require_pydicom() -> None:
     """Nothing, where pydicom is installed.
 
     Raises:
-        InputError: It is not, so `what` cannot be read.
+        InputError: It is not.
     """
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"reading DICOM needs pydicom, which is not installed, so {what} cannot be read: "
+            "reading DICOM needs pydicom, which is not installed, so such files cannot be read: "
             "pip install 'kontrast[medical]'"
         ) from error
 

@@ -20,7 +20,6 @@ HEADER_TAGS = (
     "Modality",
     "ConversionType",
     "PatientID",
-    "IssuerOfPatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "ImagerPixelSpacing",

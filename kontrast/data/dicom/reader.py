@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from kontrast.data.dicom.colour import colour_frames
-from kontrast.data.dicom.file import guarded, opened, require_pydicom
+from kontrast.data.dicom.file import DicomError, guarded, opened, require_pydicom
 from kontrast.data.dicom.grey import grey_frames
 from kontrast.data.dicom.header import HEADER_TAGS, Raster, items, raster_of, spacing_of, text
 from kontrast.data.dicom.pixels import PIXEL_TAGS, decoder_of
-from kontrast.data.dicom.rules import group_of, refuse_left_out
-from kontrast.data.reading import Contents, Header, Reading
+from kontrast.data.dicom.rules import groups_of, refuse_left_out
+from kontrast.data.reading import WINDOWS, Contents, Header, Reading
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -71,20 +71,31 @@ def read(path: Path, how: Reading) -> Iterator[NDArray[Any]]:
 
 
 def _check(path: Path, how: Reading) -> None:
-    require_pydicom(path.name)
+    require_pydicom()
     how.check()
 
 
 def _contents(path: Path, how: Reading) -> Contents:
     dataset, left = opened(path, HEADER_TAGS, pixels=False)
     refuse_left_out(dataset, keep_captures=how.keep_captures)
+    _refuse_window(dataset, how.window)
     raster = raster_of(dataset)
     decoder_of(dataset, raster, left)
     return Contents(
         headers=_headers(dataset, raster),
         parts=("",) if raster.frames == 1 else tuple(f"#{frame}" for frame in range(raster.frames)),
-        group=group_of(dataset),
+        groups=groups_of(dataset),
     )
+
+
+def _refuse_window(dataset: FileDataset, window: str) -> None:
+    """Refuses to show anything but CT in a named window, which is of Hounsfield units.
+
+    Raises:
+        DicomError: The file is of another kind.
+    """
+    if window in WINDOWS and text(dataset, "Modality").upper() not in ("CT", ""):
+        raise DicomError(f"{window} is a window of CT, which this file is not: use auto, percentile or LOW:HIGH")
 
 
 def _frames(path: Path, how: Reading) -> Iterator[NDArray[Any]]:

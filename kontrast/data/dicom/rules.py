@@ -104,20 +104,16 @@ def refuse_left_out(dataset: FileDataset, *, keep_captures: bool) -> None:
         raise LeftOut("a secondary capture; --keep-captures takes those for images")
 
 
-def group_of(dataset: FileDataset) -> str:
-    """The patient, else the study, else the series; "" where the file names none.
+def groups_of(dataset: FileDataset) -> tuple[str, ...]:
+    """The patient and the study, or the series where there is no study; what the file does not name is left out.
 
-    A PatientID of blanks, zeros, X or a word such as ANON or UNKNOWN names nobody. The same number under another
-    IssuerOfPatientID is another patient.
+    A PatientID of blanks, zeros, X or a word such as ANON or UNKNOWN names nobody. Its issuer is not looked at, since
+    many files lack it: the same number at two hospitals makes one group too large, never a patient cut in two.
     """
-    patient, issuer = text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID")
-    if not _is_placeholder(patient):
-        return f"patient:{issuer}/{patient}" if issuer else f"patient:{patient}"
-    for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID")):
-        found = text(dataset, keyword)
-        if found:
-            return f"{name}:{found}"
-    return ""
+    patient, study = text(dataset, "PatientID"), text(dataset, "StudyInstanceUID")
+    series = text(dataset, "SeriesInstanceUID")
+    visit = f"study:{study}" if study else f"series:{series}" if series else ""
+    return tuple(key for key in ("" if _is_placeholder(patient) else f"patient:{patient}", visit) if key)
 
 
 def class_of(dataset: FileDataset) -> str:

@@ -11,6 +11,7 @@ and resampling, so that neither changes which slices there are.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -59,7 +60,7 @@ def look(path: Path, how: Reading) -> Contents:
         spacing=stack.grid.spacing,
     )
     parts = tuple(_part(stack, time, number) for time, number in stack.kept)
-    return Contents(headers=(header,) * len(parts), parts=parts, group=f"volume:{path.resolve()}")
+    return Contents(headers=(header,) * len(parts), parts=parts, groups=(_group(path.resolve()),))
 
 
 def read(path: Path, how: Reading) -> Iterator[NDArray[Any]]:
@@ -115,6 +116,16 @@ def read_mask(path: Path, stack: Stack) -> NDArray[np.int32]:
         plane = mask.plane(mask.turned(values[:, :, :, time if times > 1 else 0]), number)
         planes.append(stack.fitted(_whole(plane, stored.scaling)))
     return np.stack(planes) if planes else np.empty((0, *stack.grid.size), np.int32)
+
+
+def _group(path: Path) -> str:
+    """The subject where a folder or the file is named by one, as BIDS does ("sub-07"), else the file."""
+    subject = re.compile(r"sub-[A-Za-z0-9]+")
+    for folder in reversed(path.parents):
+        if subject.fullmatch(folder.name):
+            return f"subject:{folder}"
+    named = re.match(rf"({subject.pattern})_", path.name)
+    return f"subject:{path.parent / named[1]}" if named else f"volume:{path}"
 
 
 def _opened(path: Path, how: Reading) -> Stored:
