@@ -48,7 +48,7 @@ def plan(headers: Mapping[str, Header], *, size: int | None, channels: int | Non
     return Layout(
         store=min(max(header.longest for header in headers.values()), largest_store(size)),
         channels=_common_channels(headers, channels),
-        dtype="uint16" if any(header.bits > 8 for header in headers.values()) else "uint8",
+        dtype="uint16" if any(header.dtype == "uint16" for header in headers.values()) else "uint8",
         background=background,
     )
 
@@ -89,7 +89,13 @@ def smaller_than_crop(name: str, longest: int, size: int | None, *, count: int) 
 
 
 def arrange(pixels: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """Pixels `(height, width, channels)` as `(channels, store, store)`: channels matched, shrunk, centred on black."""
+    """Pixels `(height, width, channels)` as `(channels, store, store)`: channels matched, shrunk, centred on black.
+
+    Raises:
+        ValueError: The pixels are deeper than the layout, whose header was another one's.
+    """
+    if pixels.dtype == np.uint16 and layout.dtype == "uint8":
+        raise ValueError("pixels of 16 bits where 8 were announced")
     square = pad(shrink(match_channels(pixels, layout.channels), layout.store), layout.store, layout.background)
     if square.dtype == np.uint8 and layout.dtype == "uint16":
         square = square.astype(np.uint16) * 257

@@ -76,11 +76,18 @@ class Header:
     width: int
     channels: int
     bits: int
-    """Significant bits of a value, at most 16."""
+    """Significant bits of a value in the file, at most 16."""
+    is_windowed: bool = False
+    """Whether values are shown through a window, which takes 16 bits however many they have."""
     spacing: tuple[float, float] | None = None
     """Distance of rows and of columns in mm, where it is known."""
     has_burnt_in_text: bool = False
     """Whether the file says so (BurnedInAnnotation); many that have it do not."""
+
+    @property
+    def dtype(self) -> Literal["uint8", "uint16"]:
+        """Type of the pixels that are read."""
+        return "uint16" if self.bits > 8 or self.is_windowed else "uint8"
 
     @property
     def longest(self) -> int:

@@ -11,6 +11,7 @@ import yaml
 
 import kontrast.data as data
 from kontrast.data.aliases import KEY
+from kontrast.data.reading import Reading
 
 pydicom = pytest.importorskip("pydicom")
 nibabel = pytest.importorskip("nibabel")
@@ -219,8 +220,6 @@ def test_volumes_named_as_masks_are_left_out_of_a_folder_and_not_of_a_table(tmp_
 
 
 def test_dicom_is_resampled_to_the_spacing_that_is_asked_for(scans, tmp_path, monkeypatch):
-    from kontrast.data.reading import Reading
-
     monkeypatch.setenv("KONTRAST_CACHE", str(tmp_path / "cache"))
     opened = data.open(scans, max_unreadable=0.5, reading=Reading(spacing=1.0))
     assert opened.size == 12
@@ -356,3 +355,35 @@ def test_a_new_key_makes_new_aliases(tmp_path, own_cache):
     second = data.open(tmp_path)
     assert not set(second.group_names) & set(first.group_names)
     assert second.fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_every_level_of_a_file_reaches_the_batch(tmp_path, own_cache, bits):
+    """From the file through the cache, at every depth; the readers' own tests hold them to the standard."""
+    levels = np.arange(1 << min(bits, 12)).reshape(-1, 16) << (bits - min(bits, 12))
+    stored = levels.astype(np.uint8 if bits == 8 else np.uint16)
+    nibabel.save(nibabel.Nifti1Image(np.repeat(stored[..., None], 2, axis=2), np.eye(4)), tmp_path / "a.nii.gz")
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.PatientID = pydicom.uid.MRImageStorage, "1.2.3", "A"
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = 8 * stored.itemsize
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
+    dataset.PixelData = stored.tobytes()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID, dataset.file_meta.MediaStorageSOPInstanceUID = (
+        dataset.SOPClassUID,
+        "1.2.3",
+    )
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "b.dcm", enforce_file_format=True)
+    for name in ("a.nii.gz", "b.dcm"):
+        opened = data.open(tmp_path / name, reading=Reading(window="full"), size=max(stored.shape))
+        assert opened.pixels.dtype == np.uint16
+        assert opened.facts.bits[0] == (8 if bits == 8 else 16 if name == "a.nii.gz" else bits)
+        image = opened.batch(np.array([0])).image[0, 0].numpy()
+        rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+        shown = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        low, high = (0, (1 << bits) - 1) if name == "b.dcm" else (stored.min(), stored.max())
+        expected = np.sort(np.rint((stored.astype(float) - low) / (high - low) * 65535).ravel())
+        np.testing.assert_array_equal(np.sort(shown.ravel()), expected)

@@ -121,6 +121,7 @@ def _header(dataset: FileDataset, raster: Raster, frame: int) -> Header:
         width=raster.columns,
         channels=1 if raster.is_grey else 3,
         bits=min(16, raster.stored) if raster.is_grey else 8,
+        is_windowed=raster.is_grey,
         spacing=spacing_of(dataset, frame),
         has_burnt_in_text=text(dataset, "BurnedInAnnotation").upper() == "YES",
     )

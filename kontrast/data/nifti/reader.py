@@ -57,6 +57,7 @@ def look(path: Path, how: Reading) -> Contents:
         width=stack.grid.size[1],
         channels=stored.channels,
         bits=8 if stored.dtype.kind in "iu" and stored.dtype.itemsize == 1 else 16,
+        is_windowed=stored.channels == 1,
         spacing=stack.grid.spacing,
     )
     parts = tuple(_part(stack, time, number) for time, number in stack.kept)
