@@ -3,6 +3,10 @@
 import csv
 import gzip
 import json
+import logging
+import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -102,9 +106,6 @@ def everything_below(*folders):
 @pytest.fixture(scope="module")
 def studied(scans, tmp_path_factory, one_thread):
     """Everything that can be made of them, with a cache of their own, and what was said on the way."""
-    import logging
-    import os
-
     from kontrast.cli import main
 
     root = tmp_path_factory.mktemp("medical")
@@ -387,3 +388,17 @@ def test_every_level_of_a_file_reaches_the_batch(tmp_path, own_cache, bits):
         low, high = (0, (1 << bits) - 1) if name == "b.dcm" else (stored.min(), stored.max())
         expected = np.sort(np.rint((stored.astype(float) - low) / (high - low) * 65535).ravel())
         np.testing.assert_array_equal(np.sort(shown.ravel()), expected)
+
+
+def test_pydicom_tells_no_tag_in_a_process_that_has_not_imported_it_yet(tmp_path):
+    uid = "SECRET-OF-ZEBEDEE"
+    with pytest.warns(UserWarning, match="Invalid value for VR UI"):
+        write_dicom(tmp_path / "set" / "a.dcm", slices(0, kind=0), StudyInstanceUID=uid)
+    code = "import logging, sys; logging.basicConfig(level=logging.DEBUG); from kontrast import data; "
+    code += "print(len(data.open(sys.argv[1])), 'pydicom' in sys.modules)"
+    environment = {**os.environ, "KONTRAST_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code, tmp_path / "set"], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.split() == ["1", "True"], done.stderr
+    assert uid not in done.stderr

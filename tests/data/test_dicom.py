@@ -793,7 +793,7 @@ def test_a_window_that_is_none_is_refused_at_once(made):
 
 def test_threads_read_quietly_and_leave_everything_as_it_was(made, recwarn):
     logger = logging.getLogger("pydicom")
-    before_all = (logger.level, list(warnings.filters))
+    before_all = (logger.level, logger.propagate, list(logger.handlers), list(warnings.filters))
     expected = np.rint(np.arange(256).reshape(16, 16) * 257)
     paths = [made(np.arange(256, dtype=np.uint8).reshape(16, 16), name=f"{number}.dcm") for number in range(4)]
     failed = []
@@ -810,10 +810,10 @@ def test_threads_read_quietly_and_leave_everything_as_it_was(made, recwarn):
             thread.start()
         for thread in threads:
             thread.join()
-        assert logger.level > logging.CRITICAL
+        assert not logger.propagate
     assert not failed
     assert not recwarn.list
-    assert (logger.level, list(warnings.filters)) == before_all
+    assert (logger.level, logger.propagate, list(logger.handlers), list(warnings.filters)) == before_all
 
 
 def test_others_are_warned_all_the_same(made):

@@ -194,7 +194,9 @@ def _silenced() -> ExitStack:
     undo.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", module=rf"({'|'.join(_SOURCES)})(\.|$)")
     for name in _SOURCES:
-        logger = logging.getLogger(name)
-        undo.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.CRITICAL + 1)
+        logger, nobody = logging.getLogger(name), logging.NullHandler()
+        undo.callback(setattr, logger, "propagate", logger.propagate)
+        undo.callback(logger.removeHandler, nobody)
+        logger.propagate = False  # its level would not do: pydicom sets that when it is imported
+        logger.addHandler(nobody)
     return undo
