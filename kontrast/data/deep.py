@@ -8,6 +8,7 @@ multiplied by their opacity (associated alpha) are not multiplied again, extra c
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,13 @@ from kontrast.data.reading import Header, refuse_absurd
 from kontrast.errors import InputError
 
 _WHITE_IS_ZERO, _RGB = 0, 2
-_COLOURS = {_WHITE_IS_ZERO: 1, 1: 1, _RGB: 3}
+COLOURS = {_WHITE_IS_ZERO: 1, 1: 1, _RGB: 3}
 """Samples of a pixel that TIFF's photometric interpretation speaks of, where their values are brightness."""
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 """What TIFF calls an extra sample that is opacity, where the colours are multiplied by it already, or not."""
 _ORIENTATION = 274
+_LARGEST_TILE = 1 << 24
+"""Values of a tile, of which even a small picture may have one."""
 _AT_ONCE = 1 << 22
 """Values that are composited at a time."""
 
@@ -53,7 +56,7 @@ def png_pixels(content: bytes, background: int) -> NDArray[Any]:
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.shape[2] not in (2, 4):
         return pixels
-    return _in_rows(pixels, lambda rows: _over(rows[..., :-1], _share(rows[..., -1:]), background))
+    return _in_rows(pixels, lambda rows: _over_by_last(rows, background))
 
 
 def tiff_header(content: bytes) -> Header:
@@ -94,9 +97,9 @@ def _first_page(content: bytes) -> _Page:
         if page.dtype is None or page.dtype.name not in ("uint8", "uint16"):
             raise ValueError(f"{page.dtype} pixels have no known range; save as 8 or 16 bit")
         photometric, samples = int(page.photometric), int(page.samplesperpixel)
-        if photometric not in _COLOURS:
+        if photometric not in COLOURS:
             raise ValueError("samples that are neither grey, nor red, green and blue; save as one of these")
-        _refuse_huge(page.imagelength, page.imagewidth, samples)
+        _refuse_huge(page.imagelength, page.imagewidth, samples, math.prod(page.chunks))
         extra = [int(kind) for kind in page.extrasamples]
         orientation = page.tags.valueof(_ORIENTATION, 1)
         kinds = _kinds(samples, extra, photometric)
@@ -108,7 +111,7 @@ def _first_page(content: bytes) -> _Page:
             dtype=page.dtype,
             channels=tuple(place for place in range(samples) if place not in opacities),
             opacity=opacities[0] if opacities else None,
-            multiplied=_COLOURS[photometric] if is_multiplied else 0,
+            multiplied=COLOURS[photometric] if is_multiplied else 0,
             white_is_zero=photometric == _WHITE_IS_ZERO,
             orientation=orientation if isinstance(orientation, int) else 1,
         )
@@ -122,17 +125,19 @@ def _kinds(samples: int, extra: list[int], photometric: int) -> list[int]:
     """
     if photometric == _RGB and samples == 4 and not extra:
         extra = [_UNASSOCIATED]
-    if len(extra) > samples - _COLOURS[photometric]:
+    if len(extra) > samples - COLOURS[photometric]:
         raise ValueError(f"{len(extra)} extra samples of {samples} in all")
     return [0] * (samples - len(extra)) + extra
 
 
-def _refuse_huge(height: int, width: int, samples: int) -> None:
-    """Refuses what Pillow would call a decompression bomb.
+def _refuse_huge(height: int, width: int, samples: int, tile: int) -> None:
+    """Refuses what Pillow would call a decompression bomb, and tiles that are larger than the picture.
 
     Raises:
-        ValueError: The picture has too many pixels, or values.
+        ValueError: The picture has too many pixels, or values, or a tile has.
     """
+    if tile > max(height * width * samples, _LARGEST_TILE):
+        raise ValueError(f"tiles of {tile:,} values")
     refuse_absurd(height * width * samples, "pixels")
     if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"{height:,} x {width:,} pixels, more than {Image.MAX_IMAGE_PIXELS:,}")
@@ -147,8 +152,13 @@ def _shown(pixels: NDArray[Any], page: _Page, background: int) -> NDArray[Any]:
     opacity = _share(pixels[..., page.opacity, None])
     is_multiplied = np.arange(len(page.channels)) < page.multiplied
     bright = np.where(is_multiplied, opacity, 1) * top - values if page.white_is_zero else values
-    by_itself = bright / np.where(is_multiplied & (opacity > 0), opacity, 1)
-    return _over(np.asarray(by_itself), opacity, background, pixels.dtype)
+    return _over(bright, np.where(is_multiplied, 1, opacity), opacity, background, pixels.dtype)
+
+
+def _over_by_last(pixels: NDArray[Any], background: int) -> NDArray[Any]:
+    """Pixels over the background, without their last channel, which is their opacity."""
+    opacity = _share(pixels[..., -1:])
+    return _over(pixels[..., :-1], opacity, opacity, background, pixels.dtype)
 
 
 def _share(opacity: NDArray[Any]) -> NDArray[np.float64]:
@@ -156,12 +166,12 @@ def _share(opacity: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _over(
-    values: NDArray[Any], opacity: NDArray[np.float64], background: int, dtype: Any = np.uint16
+    values: NDArray[Any], factor: NDArray[Any], opacity: NDArray[Any], background: int, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """Values of that opacity over a background of brightness 0..255."""
+    """Values times a factor, and as much of the background, of brightness 0..255, as their opacity lets through."""
     top = np.iinfo(dtype).max
-    mixed = values * opacity + background / 255 * top * (1 - opacity)
-    return np.rint(np.clip(mixed, 0, top)).astype(dtype)
+    mixed = values * factor + background / 255 * top * (1 - opacity)
+    return np.asarray(np.rint(np.clip(mixed, 0, top)), dtype=dtype)
 
 
 def _in_rows(pixels: NDArray[Any], work: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:

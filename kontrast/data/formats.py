@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from kontrast.data import dicom, nifti, pictures
 from kontrast.data.nifti.resample import Grid, resample
-from kontrast.data.reading import Contents, Header, Reading
+from kontrast.data.reading import Contents, Header, Reading, refuse_absurd
 from kontrast.errors import InputError
 
 
@@ -42,6 +44,7 @@ def _look_at_dicom(path: Path, how: Reading) -> Contents:
     if how.spacing is None:
         return found
     grids = [_grid(header).at(how.spacing) for header in found.headers]
+    refuse_absurd(sum(math.prod(grid.size) for grid in grids), "the images at this spacing")
     return replace(
         found,
         headers=tuple(
@@ -63,9 +66,13 @@ def _read_dicom(path: Path, how: Reading, side: int, background: int) -> Iterato
 def _grid(header: Header) -> Grid:
     if header.spacing is None:
         raise ValueError("the file does not say how many millimetres a pixel has, so it cannot be resampled")
+    if not _THIN < min(header.spacing) <= max(header.spacing) < _WIDE:
+        raise ValueError("the file says that its pixels have no size, or are as large as a town")
     return Grid((header.height, header.width), header.spacing)
 
 
+_THIN, _WIDE = 1e-6, 1e6
+"""Millimetres beyond which the side of a pixel is an error of the file."""
 PICTURE = Format("picture", lambda path, how: look_at_picture(path.read_bytes(), how), _read_picture)
 DICOM = Format("DICOM", _look_at_dicom, _read_dicom)
 VOLUME = Format("volume", nifti.look, lambda path, how, side, background: nifti.read(path, how))
@@ -91,8 +98,9 @@ def look(paths: tuple[Path, ...], how: Reading) -> Contents:
     Raises:
         LeftOut: A rule leaves the file out.
         Exception: Anything, for a damaged file.
-        ValueError: A file lacks an image, or has it in another size.
+        ValueError: A file lacks an image, has it in another size, or is none.
     """
+    refuse_irregular(paths)
     first, *others = paths
     found = _known(first).look(first, how)
     if not others:
@@ -104,7 +112,12 @@ def look(paths: tuple[Path, ...], how: Reading) -> Contents:
 
 
 def read(paths: tuple[Path, ...], how: Reading, *, side: int, background: int) -> Iterator[NDArray[Any]]:
-    """The images that `look` found, `(height, width, channels)` uint8 or uint16."""
+    """The images that `look` found, `(height, width, channels)` uint8 or uint16.
+
+    Raises:
+        Exception: As `look`.
+    """
+    refuse_irregular(paths)
     first, *others = paths
     images = _known(first).read(first, how, side, background)
     if not others:
@@ -113,6 +126,18 @@ def read(paths: tuple[Path, ...], how: Reading, *, side: int, background: int) -
     further = [_read_wanted(path, _whole(how), wanted, side, background) for path in others]
     stacks = zip(images, *further, strict=True)
     return (np.concatenate([_as_16_bit(image) for image in stack], axis=2) for stack in stacks)
+
+
+def refuse_irregular(paths: tuple[Path, ...]) -> None:
+    """Refuses pipes, devices and the like: to open one can wait, and to read it go on, for ever.
+
+    Raises:
+        OSError: A file is not there.
+        ValueError: It is something else.
+    """
+    for path in paths:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no regular file")
 
 
 def _whole(how: Reading) -> Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,9 +51,18 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, title: str) -> Ite
         progress(title, total=len(items)) as advance,
     ):
         for start in range(0, len(items), _CHUNK):
-            for result in pool.map(work, items[start : start + _CHUNK]):
+            for result in pool.map(partial(_let_go, work), items[start : start + _CHUNK]):
                 advance(1)
                 yield result
+
+
+def _let_go(work: Callable[[T], R], item: T) -> R:
+    """`work` on an item, whose error holds nothing of what was read: other threads may wait for their turn to."""
+    try:
+        return work(item)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 def why_unreadable(error: Exception) -> str:
@@ -80,6 +90,7 @@ def refuse_too_many(skipped: Sequence[tuple[str, str]], total: int, share: float
 def _scan_one(how: Reading, paths: tuple[Path, ...]) -> Scan:
     digest = ""
     try:
+        formats.refuse_irregular(paths)
         if len(paths) == 1 and formats.format_of(paths[0]) is formats.PICTURE:  # read once: it may lie far away
             content = paths[0].read_bytes()
             digest = hashlib.sha256(content).hexdigest()

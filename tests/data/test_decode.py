@@ -1,4 +1,9 @@
 import io
+import logging
+import os
+import socket
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -6,6 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kontrast.data.decode import Layout, arrange, match_channels, plan, shrink
 from kontrast.data.pictures import read_header, read_pixels, strict_pillow
+from kontrast.data.reading import Reading
+from kontrast.data.scan import in_threads, scan
 
 
 def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
@@ -186,3 +193,56 @@ def test_a_decompression_bomb_is_an_error(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     with strict_pillow(), pytest.raises(Image.DecompressionBombWarning):
         read_header(content)
+
+
+SUFFIXES = [".png", ".tif", ".jpg", ".dcm", ".nii", ".nii.gz", ".nrrd", ""]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("keep_empty", [False, True])
+def test_pipes_devices_and_sockets_are_skipped_with_a_reason_and_never_opened(tmp_path, monkeypatch, keep_empty):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    pipes = [tmp_path / f"pipe{suffix}" for suffix in SUFFIXES]
+    for path in pipes:
+        os.mkfifo(path)
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "zero.nii").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket.png")
+    others = [tmp_path / name for name in ("zero.png", "zero.nii", "folder.png", "socket.png")]
+    sources = [(path,) for path in (*pipes, *others)] + [(pipes[0], pipes[1])]
+    found = []
+    worker = threading.Thread(target=lambda: found.extend(scan(sources, Reading(keep_empty=keep_empty))), daemon=True)
+    worker.start()
+    worker.join(30)
+    is_stuck = worker.is_alive()
+    for path in pipes:  # whoever waits for a writer has one
+        if is_stuck:
+            os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    assert not is_stuck, "a scan waits for ever"
+    assert [entry.reason for entry in found] == ["ValueError: it is no regular file"] * len(sources)
+    assert not any(entry.is_left_out or entry.contents for entry in found)
+
+
+def test_an_error_lets_go_of_what_was_read():
+    class Held:
+        pass
+
+    freed = threading.Event()
+
+    def work(_: int) -> None:
+        held = Held()
+        weakref.finalize(held, freed.set)
+        raise MemoryError
+
+    with pytest.raises(MemoryError) as caught:
+        list(in_threads(work, [0], title="Working"))
+    assert freed.is_set(), caught
+
+
+def test_remarks_of_decoders_are_not_logged(caplog):
+    with strict_pillow():
+        logging.getLogger("tifffile").error("a word of the file")
+    logging.getLogger("tifffile").error("as before")
+    assert [record.message for record in caplog.records] == ["as before"]

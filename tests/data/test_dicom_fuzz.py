@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -22,9 +23,11 @@ import pytest
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra medical")
 
+from kontrast.data import formats
 from kontrast.data.dicom import look, read
 from kontrast.data.dicom.directory import list_dicomdir
 from kontrast.data.dicom.file import DicomError
+from kontrast.data.nifti.resample import Grid, resample
 from kontrast.data.reading import Header, LeftOut, Reading
 from kontrast.errors import InputError
 
@@ -33,6 +36,8 @@ SECONDS = 10
 MEMORY = 2 << 30
 """Bytes that reading may take beyond what the process has at its start."""
 SMALL = 45_000
+ENOUGH = 1 << 20
+"""Pixels of a file that are resampled."""
 ELEMENT = re.compile(
     rb"[\0-\xff]{4}(AE|AS|AT|CS|DA|DS|DT|FD|FL|IS|LO|LT|OB|OW|PN|SH|SL|SQ|SS|ST|TM|UI|UL|UN|US|UT)", re.S
 )
@@ -160,7 +165,18 @@ def names_in(content: bytes) -> set[str]:
     return {text.decode("ascii").strip() for text in found}
 
 
-def outcome(path: Path, window: str) -> str:
+def resampled(path: Path, how: Reading) -> list[Exception]:
+    """Goes the way of a scan and of the decoding behind it, and returns what they refused."""
+    try:
+        headers = formats.look((path,), how).headers
+        images = formats.read((path,), how, side=16, background=0)
+        check_images(list(islice(images, 1 + ENOUGH // (headers[0].height * headers[0].width))), headers)
+    except (LeftOut, ValueError) as error:  # DicomError is one
+        return [error]
+    return []
+
+
+def outcome(path: Path, window: str, spacing: float | None) -> str:
     """Reads a file and says what came of it.
 
     Raises:
@@ -181,6 +197,7 @@ def outcome(path: Path, window: str) -> str:
     except (LeftOut, DicomError) as error:
         told.append(error)
         result = type(error).__name__
+    told += resampled(path, Reading(window=window, keep_captures=True, spacing=spacing))
     for error in told:
         text = f"{error!r} {error.__context__!r} {error.__cause__!r}".replace(str(path), "")
         assert not [name for name in names_in(path.read_bytes()) if name in text], text
@@ -199,7 +216,7 @@ def main(count: int, seed: int, path: Path) -> None:
     chance, files, outcomes, slowest = random.Random(seed), originals(), Counter(), 0.0
     for content in files:  # decoders are loaded before, too
         path.write_bytes(content)
-        outcome(path, "auto")
+        outcome(path, "auto", 1.0)
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     if pages:
         limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
@@ -208,7 +225,8 @@ def main(count: int, seed: int, path: Path) -> None:
         path.write_bytes(damaged(files, chance))
         start = time.monotonic()
         faulthandler.dump_traceback_later(SECONDS, exit=True)
-        outcomes[outcome(path, chance.choice(("auto", "full", "percentile", "0:100")))] += 1
+        window, spacing = chance.choice(("auto", "full", "percentile", "0:100")), chance.choice((None, 0.05, 0.7, 9.0))
+        outcomes[outcome(path, window, spacing)] += 1
         faulthandler.cancel_dump_traceback_later()
         slowest = max(slowest, time.monotonic() - start)
     print(f"{count} damaged files, seed {seed}: {dict(sorted(outcomes.items()))}, slowest {slowest:.2f} s")
@@ -234,6 +252,33 @@ def test_damaged_files(count, seed, tmp_path, capsys):
         print("\n" + done.stdout.strip())
     assert done.returncode == 0, f"{done.stderr[-4000:]}\n{count} files, seed {seed}; the last is {path}"
     assert not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"), [([5000, 5000], "pixels, more than"), ([1e-7, 1], "no size"), ([1e300, 1e300], "no size")]
+)
+def test_a_spacing_that_would_make_an_image_huge_is_refused_unread(tmp_path, sides, said):
+    dataset = pydicom.dcmread(Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm")
+    dataset.PixelSpacing = sides
+    dataset.save_as(tmp_path / "a.dcm")
+    how = Reading(spacing=0.05)
+    with pytest.raises(ValueError, match=said):
+        formats.look((tmp_path / "a.dcm",), how)
+    with pytest.raises(ValueError, match=said):
+        next(formats.read((tmp_path / "a.dcm",), how, side=16, background=0))
+
+
+def test_long_thin_pixels_take_no_more_memory_than_the_image_that_they_become():
+    old = Grid((4000, 4000), (10.0, 0.001))
+    new = old.at(1.0)
+    plane = np.arange(4000, dtype=np.uint16).repeat(4000).reshape(old.size)
+    tracemalloc.start()
+    found = resample(plane, old, new)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == new.size == (40_000, 4)
+    np.testing.assert_allclose(found[5:-5:10, 0], np.arange(3999), atol=0.1)
+    assert peak < 250e6, "rows first would take 640 MB"
 
 
 if __name__ == "__main__":

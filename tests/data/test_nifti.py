@@ -3,13 +3,17 @@
 import bz2
 import gzip
 import logging
+import os
 import subprocess
 import sys
+import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from kontrast.data.nifti import is_volume, look, open_stack, read, read_mask
+from kontrast.data.nifti import is_volume, look, open_stack, read, read_mask, shown, stored
+from kontrast.data.nifti.bias import corrected
 from kontrast.data.reading import MAX_VALUES, LeftOut, Reading
 from kontrast.errors import InputError
 
@@ -518,6 +522,71 @@ def test_more_values_than_are_read_of_one_file_are_refused_unread(tmp_path):
     path = save(tmp_path / "c.nii", noise((5, 6, 70)), np.diag([50.0, 50, 1, 1]))
     with pytest.raises(ValueError, match="the slices at this spacing"):
         look(path, Reading(spacing=0.055))
+
+
+def sparse(path, shape, dtype):
+    """A NIfTI of zeros, that takes no room on disk."""
+    header = nibabel.Nifti1Image(np.zeros((1, 1, 1), dtype), np.eye(4)).header
+    header.set_data_shape(shape)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    path.write_bytes(header.binaryblock)
+    os.truncate(path, 352 + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+    return path
+
+
+def test_a_ct_of_a_whole_body_is_read_and_what_takes_more_than_4_gib_refused(tmp_path):
+    whole_body = look(sparse(tmp_path / "ct.nii", (512, 512, 2000), np.int16), EVERY)
+    assert len(whole_body.headers) == 2000
+    assert len(look(sparse(tmp_path / "most.nii", (512, 512, 2048), np.float64), EVERY).headers) == 2048
+    with pytest.raises(ValueError, match="more than the 4,294,967,296 that are held"):
+        look(sparse(tmp_path / "more.nii", (512, 512, 2049), np.float64), EVERY)
+
+
+def test_large_volumes_are_held_by_one_thread_at_a_time_which_may_hold_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "LARGE", 100)
+    path, other = save(tmp_path / "a.nii", noise()), save(tmp_path / "b.nii", noise())
+    both = zip(read(path, EVERY), read(other, EVERY), strict=True)
+    next(both)
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(look(path, Reading(window="full"))), daemon=True)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive(), "two threads hold large volumes"
+    del both  # as a reader does that has seen enough
+    waiting.join(30)
+    assert len(found) == 1
+
+
+def test_volumes_that_are_not_large_do_not_wait(tmp_path):
+    path = save(tmp_path / "a.nii", noise())
+    first = read(path, EVERY)
+    next(first)
+    other = threading.Thread(target=lambda: list(read(path, EVERY)), daemon=True)
+    other.start()
+    other.join(30)
+    assert not other.is_alive()
+
+
+@pytest.mark.parametrize("scale", [None, (2.0, -5.0)])
+@pytest.mark.parametrize("window", ["full", "percentile", "0:900"])
+@pytest.mark.parametrize("dtype", [np.int16, np.float64])
+def test_reading_holds_little_more_than_the_values_as_they_are_stored(tmp_path, monkeypatch, dtype, window, scale):
+    monkeypatch.setattr(shown, "_AT_ONCE", 1 << 14)
+    monkeypatch.setattr(shown, "_SAMPLE", 1 << 14)
+    monkeypatch.setattr(stored, "_CHUNK", 1 << 16)
+    values = noise((60, 100, 200), dtype)
+    path = save(tmp_path / "a.nii", values, scale=scale)
+    tracemalloc.start()
+    for _ in read(path, Reading(window=window)):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * values.nbytes + 1_500_000
+
+
+def test_n4_of_more_voxels_than_fit_is_refused():
+    with pytest.raises(ValueError, match="at most 268,435,456 voxels"):
+        corrected(np.broadcast_to(np.float32(1), (1024, 1024, 257)), (1, 1, 1))
 
 
 def test_a_truncated_or_changed_gzip_is_refused(tmp_path):

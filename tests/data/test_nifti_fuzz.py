@@ -143,13 +143,14 @@ def reworded(chance: random.Random, content: bytearray) -> bytearray:
 
 def outcome(path: Path, how) -> str:
     """What became of a file; anything but images of the promised kind and ordinary errors is raised."""
-    from kontrast.data.nifti import look, open_stack, read, read_mask
+    from kontrast.data import formats
+    from kontrast.data.nifti import open_stack, read_mask
 
     try:
-        contents = look(path, how)
+        contents = formats.look((path,), how)
         assert 0 < len(contents.headers) == len(contents.parts) == len(set(contents.parts))
         seen = number = 0
-        for image in read(path, how):
+        for image in formats.read((path,), how, side=16, background=0):
             header = contents.headers[number]
             assert image.shape == (header.height, header.width, header.channels), "another shape than look says"
             assert image.dtype == (np.uint8 if header.channels == 3 else np.uint16)

@@ -13,6 +13,8 @@ _SHRINK = 4
 """The field is smooth, so it is estimated on every fourth voxel of each axis that is long enough."""
 _ITERATIONS = (50, 50, 50, 50)
 _BINS = 200
+_MAX_VOXELS = 1 << 28
+"""Of a volume; the correction holds it several times over."""
 
 
 def corrected(values: NDArray[Any], sides: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -24,7 +26,10 @@ def corrected(values: NDArray[Any], sides: tuple[float, float, float]) -> NDArra
 
     Raises:
         InputError: SimpleITK is not installed.
+        ValueError: More than `_MAX_VOXELS`.
     """
+    if values.size > _MAX_VOXELS:
+        raise ValueError(f"N4 corrects volumes of at most {_MAX_VOXELS:,} voxels; this one has {values.size:,}")
     sitk = needed("SimpleITK")
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T, dtype=np.float32))
     image.SetSpacing([float(side) for side in sides])
@@ -34,5 +39,6 @@ def corrected(values: NDArray[Any], sides: tuple[float, float, float]) -> NDArra
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations(list(_ITERATIONS))
     corrector.Execute(small, mask)
-    field = np.exp(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
-    return np.asarray(values / field.T, dtype=np.float32)
+    field = np.asarray(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)), dtype=np.float32)
+    np.exp(field, out=field)
+    return np.asarray(np.divide(values, field.T, out=field.T, dtype=np.float32, casting="same_kind"))

@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kontrast.data.nifti.stored import DEFLATE_AT_MOST, refuse_overclaim, take
+from kontrast.data.nifti.stored import DEFLATE_AT_MOST, refuse_overclaim, take, taken_values
 
 _ENCODINGS = {
     "raw": "raw",
@@ -28,6 +28,8 @@ _ENCODINGS = {
 _MAX_SKIP, _MAX_LINES, _MAX_LINE = 1 << 26, 10_000, 1 << 16
 _MAX_TEXT = 1 << 26
 """Bytes of values written as text."""
+_WORDS = 1 << 20
+"""Words of a text that are held at a time: each takes many times its letters."""
 
 
 def encoding_of(header: dict[str, Any]) -> str:
@@ -95,9 +97,10 @@ class NrrdValues:
             file.seek(-size, os.SEEK_END)
         else:
             take(file, self.skip)
-        content = bytes(take(file, size))
+        values = taken_values(file, size, self.dtype)
         file.read(1)
-        return np.frombuffer(content, self.dtype)
+        values.flags.writeable = False
+        return values
 
 
 def locate(path: Path, header: dict[str, Any], start: int, count: int, dtype: np.dtype[Any]) -> NrrdValues:
@@ -137,13 +140,19 @@ def _beside(path: Path, named: str) -> Path:
 
 
 def _as_numbers(text: bytes, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    words = text.split()
-    if len(words) < count:
-        raise ValueError(f"the file ends after {len(words):,} of the {count:,} values that its header claims")
-    try:
-        numbers = np.array(words[:count], dtype=np.float64)
-    except ValueError:
-        raise ValueError("values as text that are no numbers") from None
+    numbers = np.empty(count)
+    for start in range(0, count, _WORDS):
+        part = numbers[start : start + _WORDS]
+        words = text.split(None, len(part))
+        text = words.pop() if len(words) > len(part) else b""
+        if len(words) < len(part):
+            raise ValueError(
+                f"the file ends after {start + len(words):,} of the {count:,} values that its header claims"
+            )
+        try:
+            part[:] = np.array(words, dtype=np.float64)
+        except ValueError:
+            raise ValueError("values as text that are no numbers") from None
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if not (np.isfinite(numbers).all() and numbers.min() >= limits.min and numbers.max() <= limits.max):

@@ -22,17 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kontrast.data.nifti.resample import MAX_PIXELS
 from kontrast.data.nifti.shown import Shown
 from kontrast.data.nifti.stack import Stack, stack_of
-from kontrast.data.nifti.stored import Stored, needed
+from kontrast.data.nifti.stored import TURNS, Stored, needed
 from kontrast.data.nifti.stored_nifti import open_nifti
 from kontrast.data.nifti.stored_nrrd import open_nrrd
 from kontrast.data.reading import Contents, Header, LeftOut, Reading, refuse_absurd, shown_range
 from kontrast.errors import InputError
 
 _NIFTI, _NRRD = (".nii", ".nii.gz"), (".nrrd", ".nhdr")
-_MAX_PIXELS = 1 << 25
-"""Of a slice, as stored and as resampled."""
+_N4_BYTES = 16
+"""That N4 takes for each voxel."""
 _SAME = 0.05
 """Parts of the smallest side of a voxel by which corners of an image and of its mask may lie apart."""
 
@@ -51,7 +52,7 @@ def look(path: Path, how: Reading) -> Contents:
         Exception: The file is damaged.
     """
     stored = _opened(path, how)
-    stack = _kept(stored, how, None if how.keep_empty else stored.load())
+    stack = _stack(stored, how)
     header = Header(
         height=stack.grid.size[0],
         width=stack.grid.size[1],
@@ -73,10 +74,11 @@ def read(path: Path, how: Reading) -> Iterator[NDArray[Any]]:
         Exception: The file is damaged.
     """
     stored = _opened(path, how)
-    values = stored.load()
-    stack = _kept(stored, how, values)
-    for shown, number in _shown(stack, values, stored, how):
-        yield shown.slice(number)
+    _check_size(stack_of(stored, how))
+    with TURNS.take(_needs(stored, how)):
+        values = stored.load()
+        for shown, number in _shown(_kept(stored, how, values), values, stored, how):
+            yield shown.slice(number)
 
 
 def open_stack(path: Path, how: Reading) -> Stack:
@@ -87,8 +89,7 @@ def open_stack(path: Path, how: Reading) -> Stack:
         LeftOut: No slice shows anything, and empty ones are not kept.
         Exception: The file is damaged.
     """
-    stored = _opened(path, how)
-    return _kept(stored, how, None if how.keep_empty else stored.load())
+    return _stack(_opened(path, how), how)
 
 
 def read_mask(path: Path, stack: Stack) -> NDArray[np.int32]:
@@ -111,12 +112,13 @@ def read_mask(path: Path, stack: Stack) -> NDArray[np.int32]:
     mask = replace(stack_of(stored, Reading()), across=stack.across)
     check_same(mask, stack, path)
     times = stored.shape[3] if len(stored.shape) > 3 else 1
-    values = stored.load()
-    planes = []
-    for time, number in stack.kept:
-        plane = mask.plane(mask.turned(values[:, :, :, time if times > 1 else 0]), number)
-        planes.append(stack.fitted(_whole(plane, stored.scaling)))
-    return np.stack(planes) if planes else np.empty((0, *stack.grid.size), np.int32)
+    labels = np.empty((len(stack.kept), *stack.grid.size), np.int32)
+    with TURNS.take(stored.held):
+        values = stored.load()
+        for row, (time, number) in enumerate(stack.kept):
+            plane = mask.plane(mask.turned(values[:, :, :, time if times > 1 else 0]), number)
+            labels[row] = stack.fitted(_whole(plane, stored.scaling))
+    return labels
 
 
 def _group(path: Path) -> str:
@@ -140,12 +142,20 @@ def _opened(path: Path, how: Reading) -> Stored:
     return stored
 
 
-def _kept(stored: Stored, how: Reading, values: NDArray[Any] | None) -> Stack:
-    """The stack of a file with the slices that show something, or with all of them if empty ones are kept."""
+def _stack(stored: Stored, how: Reading) -> Stack:
+    """As `_kept`, of a file whose values are read only if they are needed."""
     stack = stack_of(stored, how)
     _check_size(stack)
+    if how.keep_empty:
+        return stack
+    with TURNS.take(stored.held):
+        return _kept(stored, how, stored.load())
+
+
+def _kept(stored: Stored, how: Reading, values: NDArray[Any]) -> Stack:
+    """The stack of a file with the slices that show something, or with all of them if empty ones are kept."""
+    stack = stack_of(stored, how)
     if not how.keep_empty:
-        assert values is not None, "what is empty is known from the values alone"
         pairs = zip(_shown(stack, values, stored, replace(how, n4=False)), stack.kept, strict=True)
         stack = replace(stack, kept=tuple(position for (shown, number), position in pairs if shown.shows(number)))
         if not stack.kept:
@@ -153,15 +163,20 @@ def _kept(stored: Stored, how: Reading, values: NDArray[Any] | None) -> Stack:
     return stack
 
 
+def _needs(stored: Stored, how: Reading) -> int:
+    """Bytes that reading takes, where the correction of a bias field holds one volume several times over."""
+    return stored.held + (_N4_BYTES * math.prod(stored.shape[:3]) if how.n4 else 0)
+
+
 def _check_size(stack: Stack) -> None:
     """Refuses slices that are too large, as a header or a spacing can make them.
 
     Raises:
-        ValueError: One has more than `_MAX_PIXELS`, or all together more values than are read of one file.
+        ValueError: One has more than `MAX_PIXELS`, or all together more values than are read of one file.
     """
     for grid in (stack.own, stack.grid):
-        if math.prod(grid.size) > _MAX_PIXELS:
-            raise ValueError(f"slices of {grid.size[0]:,} x {grid.size[1]:,} pixels, more than {_MAX_PIXELS:,}")
+        if math.prod(grid.size) > MAX_PIXELS:
+            raise ValueError(f"slices of {grid.size[0]:,} x {grid.size[1]:,} pixels, more than {MAX_PIXELS:,}")
     refuse_absurd(len(stack.kept) * math.prod(stack.grid.size), "the slices at this spacing")
 
 

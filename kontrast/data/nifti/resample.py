@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+MAX_PIXELS = 1 << 25
+"""Of an image that is resampled, or cut from a volume."""
+MAX_SIDE = 1 << 16
+"""Pixels of a side after resampling."""
 Axis = tuple[int, float, int, float]
 """Count and step of the pixels that are, count and step of those to be."""
 
@@ -28,10 +32,18 @@ class Grid:
     """Distance of rows and of columns in mm."""
 
     def at(self, spacing: float) -> Grid:
-        """The grid of square pixels of that side in mm over the same extent."""
-        rows, columns = (
-            max(1, round(count * step / spacing)) for count, step in zip(self.size, self.spacing, strict=True)
-        )
+        """The grid of square pixels of that side in mm over the same extent.
+
+        Raises:
+            ValueError: It has more than `MAX_PIXELS`, or a side of more than `MAX_SIDE`.
+        """
+        extent = [count * step / spacing for count, step in zip(self.size, self.spacing, strict=True)]
+        if not (max(extent) <= MAX_SIDE and extent[0] * extent[1] <= MAX_PIXELS):
+            raise ValueError(
+                f"at {spacing:g} mm images or slices of {extent[0]:,.0f} x {extent[1]:,.0f} pixels, more than "
+                f"{MAX_PIXELS:,}, or {MAX_SIDE:,} along a side"
+            )
+        rows, columns = (max(1, round(count)) for count in extent)
         return Grid((rows, columns), (spacing, spacing))
 
 
@@ -44,7 +56,10 @@ def resample(plane: NDArray[Any], old: Grid, new: Grid) -> NDArray[np.float32]:
         channels = [resample(plane[..., channel], old, new) for channel in range(plane.shape[2])]
         return np.stack(channels, axis=-1)
     down, across = (_weights(axis) for axis in _axes(old, new))
-    return np.asarray((across @ (down @ plane.astype(np.float32)).T).T, dtype=np.float32)
+    values = plane.astype(np.float32)
+    if new.size[0] * old.size[1] > old.size[0] * new.size[1]:  # the smaller one of both ways in between
+        return np.asarray(down @ (across @ values.T).T, dtype=np.float32)
+    return np.asarray((across @ (down @ values).T).T, dtype=np.float32)
 
 
 def nearest(plane: NDArray[Any], old: Grid, new: Grid) -> NDArray[Any]:

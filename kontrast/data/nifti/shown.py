@@ -13,19 +13,24 @@ from kontrast.data.nifti.stack import Stack
 from kontrast.data.nifti.stored import Stored
 from kontrast.data.reading import Reading, as_shown, robust_range, shown_range
 
+_SAMPLE = 1 << 24
+"""Values of which percentiles are taken."""
+_AT_ONCE = 1 << 22
+"""Values that are scaled at a time."""
+
 
 class Shown:
     """One volume of a file, ready to be cut. Colours are shown as they are."""
 
     def __init__(self, stack: Stack, values: NDArray[Any], stored: Stored, how: Reading) -> None:
-        """Takes the values `(x, y, z)` or `(x, y, z, 3)` of one volume as they are stored."""
-        self._stack, self._in_colour = stack, stored.channels == 3
-        meant = values if self._in_colour else _meant(values, stored.scaling)
+        """Takes the values `(x, y, z)` or `(x, y, z, 3)` of one volume as they are stored, and keeps them so."""
+        self._stack, self._in_colour, self._scaling = stack, stored.channels == 3, stored.scaling
         if how.n4:
             sides = np.sqrt((stack.affine[:3, :3] ** 2).sum(axis=0))
-            meant = corrected(_finite(meant, *_range(meant, "full")), (sides[0], sides[1], sides[2]))
-        self._range = (0.0, 255.0) if self._in_colour else _range(meant, how.window)
-        self._turned = stack.turned(meant)
+            meant = _finite(_meant(values, stored.scaling), *_range(values, stored.scaling, "full"))
+            values, self._scaling = corrected(meant, (sides[0], sides[1], sides[2])), None
+        self._range = (0.0, 255.0) if self._in_colour else _range(values, self._scaling, how.window)
+        self._turned = stack.turned(values)
 
     def slice(self, number: int) -> NDArray[Any]:
         """A slice on the grid of the stack, `(rows, columns, 1)` uint16 or `(rows, columns, 3)` uint8."""
@@ -42,11 +47,12 @@ class Shown:
         return bool(np.ptp(as_shown(extremes, *self._range), axis=0).any())
 
     def _plane(self, number: int) -> NDArray[Any]:
-        return _finite(self._stack.plane(self._turned, number), *self._range)
+        plane = self._stack.plane(self._turned, number)
+        return plane if self._in_colour else _finite(_meant(plane, self._scaling), *self._range)
 
 
 def _meant(values: NDArray[Any], scaling: tuple[float, float] | None) -> NDArray[Any]:
-    """Values after scaling: integers as they are where there is none, else float32."""
+    """Values after scaling: integers as they are where there is none, else a new array of float32."""
     if scaling is None and values.dtype.kind in "iu":
         return values
     with np.errstate(over="ignore", invalid="ignore"):
@@ -54,13 +60,13 @@ def _meant(values: NDArray[Any], scaling: tuple[float, float] | None) -> NDArray
         return found if scaling is None else found * np.float32(scaling[0]) + np.float32(scaling[1])
 
 
-def _range(values: NDArray[Any], window: str) -> tuple[float, float]:
-    """What becomes black and white, both within what float32 can be.
+def _range(values: NDArray[Any], scaling: tuple[float, float] | None, window: str) -> tuple[float, float]:
+    """What becomes black and white of values after scaling, both within what float32 can be.
 
     Raises:
         ValueError: The values, or the window, are beyond that.
     """
-    low, high = shown_range(window) or _own_range(values, window)
+    low, high = shown_range(window) or _own_range(np.ravel(values, order="K"), scaling, window)
     limit = float(np.finfo(np.float32).max)
     low, high = max(low, -limit), min(high, limit)
     if not low < high:
@@ -68,16 +74,31 @@ def _range(values: NDArray[Any], window: str) -> tuple[float, float]:
     return low, high
 
 
-def _own_range(values: NDArray[Any], window: str) -> tuple[float, float]:
-    """A range by the values themselves; without a finite one all is black, as it is where all are the same."""
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.reshape(-1)
-    if not finite.size:
-        return 0.0, 1.0
+def _own_range(values: NDArray[Any], scaling: tuple[float, float] | None, window: str) -> tuple[float, float]:
+    """A range by the values themselves, `(n,)`; without a finite one all is black, as it is where all are the same.
+
+    Percentiles are those of evenly spaced values where there are very many.
+    """
+    if window == "full":
+        parts = [values[start : start + _AT_ONCE] for start in range(0, values.size, _AT_ONCE)]
+    else:
+        parts = [values[:: -(-values.size // _SAMPLE)]]
     with np.errstate(all="ignore"):
-        low, high = (float(finite.min()), float(finite.max())) if window == "full" else robust_range(finite)
+        ends = [_ends(found, window) for found in (_finite_of(_meant(part, scaling)) for part in parts) if found.size]
+    low, high = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (0.0, 1.0)
     return low, low + max(1, abs(low)) if low == high else high
 
 
-def _finite(plane: NDArray[Any], low: float, high: float) -> NDArray[Any]:
-    """What is not a number becomes black, what is infinite black or white."""
-    return np.nan_to_num(plane, nan=low, posinf=high, neginf=low) if plane.dtype.kind == "f" else plane
+def _ends(finite: NDArray[Any], window: str) -> tuple[float, float]:
+    return (float(finite.min()), float(finite.max())) if window == "full" else robust_range(finite)
+
+
+def _finite_of(values: NDArray[Any]) -> NDArray[Any]:
+    return values[np.isfinite(values)] if values.dtype.kind == "f" else values
+
+
+def _finite(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    """In their place, what is not a number becomes black, what is infinite black or white."""
+    if values.dtype.kind != "f":
+        return values
+    return np.asarray(np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low))

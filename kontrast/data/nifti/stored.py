@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,10 @@ DEFLATE_AT_MOST = 1040
 """Bytes that one byte of a gzip file can become, a little more than the 1032 of its method."""
 MAX_SLICES = 1 << 16
 """Slices along any axis, over all volumes of a file."""
+MAX_HELD = 1 << 32
+"""Bytes of values, as they are stored, above which a volume is refused unread: they are held all at once."""
+LARGE = 1 << 28
+"""Bytes above which threads hold volumes one after the other."""
 _CHUNK = 1 << 22
 _NEEDS = {
     "nibabel": ("reading NIfTI and NRRD", "nibabel", "kontrast[medical]"),
@@ -50,6 +56,39 @@ class Stored:
     """Of NIfTI, with this geometry and nothing else."""
     load: Callable[[], NDArray[Any]]
     """The values as stored, `(x, y, z, t)` or `(x, y, z, t, 3)`, read-only."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of the values while they are held."""
+        return math.prod(self.shape) * self.channels * self.dtype.itemsize
+
+
+class _Turns:
+    """Lets one thread at a time hold large volumes, several if it needs them together."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._thread, self._held = 0, 0
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        """Inside, this thread may hold a volume of `size` bytes; any thread may leave, as by closing a generator."""
+        if size <= LARGE:
+            yield
+            return
+        thread = threading.get_ident()
+        with self._change:
+            self._change.wait_for(lambda: not self._held or self._thread == thread)
+            self._thread, self._held = thread, self._held + 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._held -= 1
+                self._change.notify_all()
+
+
+TURNS = _Turns()
 
 
 def needed(module: str, path: Path | None = None) -> Any:
@@ -91,6 +130,19 @@ def sound_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
+def refuse_large(count: int, dtype: np.dtype[Any]) -> None:
+    """Refuses to hold so many values.
+
+    Raises:
+        ValueError: They take more than `MAX_HELD` bytes.
+    """
+    if count * dtype.itemsize > MAX_HELD:
+        raise ValueError(
+            f"the voxels that the header claims take {count * dtype.itemsize:,} bytes, more than the {MAX_HELD:,} that "
+            "are held of a volume"
+        )
+
+
 def sound_affine(affine: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """An affine that can be undone; an axis of one voxel without a direction gets one at right angles to the others.
 
@@ -118,6 +170,16 @@ def refuse_overclaim(needed_bytes: int, held: int, *, at_most: int = 1) -> None:
     """
     if needed_bytes > held * at_most:
         raise ValueError(f"the header claims {needed_bytes:,} bytes of values, more than the {held:,} bytes can hold")
+
+
+def taken_values(file: IO[bytes], size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values that take `size` bytes, without a copy.
+
+    Raises:
+        ValueError: There are fewer.
+        Exception: As the file raises, where it is compressed and damaged.
+    """
+    return np.frombuffer(take(file, size), dtype)
 
 
 def take(file: IO[bytes], count: int) -> bytearray:

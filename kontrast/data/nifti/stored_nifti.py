@@ -17,15 +17,19 @@ from kontrast.data.nifti.stored import (
     Stored,
     needed,
     padded,
+    refuse_large,
     refuse_overclaim,
     sound_affine,
     sound_shape,
     take,
+    taken_values,
 )
 
 _KINDS = {348: ("Nifti1Header", (b"n+1",)), 540: ("Nifti2Header", (b"n+2",))}
 _MAX_OFFSET = 1 << 26
 """Extensions longer than this are refused: they would have to be unpacked before the values."""
+_AT_ONCE = 1 << 22
+"""Voxels whose opacity is applied at a time."""
 _COLOURS = {128: 3, 2304: 4}
 """Type codes of red, green and blue, and of these with opacity."""
 _GEOMETRY = (
@@ -51,6 +55,7 @@ def open_nifti(path: Path) -> Stored:
     dtype, channels = _type(header)
     offset = _offset(header)
     count = math.prod(shape) * channels
+    refuse_large(count, dtype)
     _check_length(path, offset + count * dtype.itemsize)
     with np.errstate(all="ignore"):
         affine = sound_affine(header.get_best_affine(), shape)
@@ -128,19 +133,21 @@ def _load(path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...])
     channels = shape[-1]
     with _unpacked(path) as file:
         file.seek(offset)
-        content = bytes(take(file, math.prod(shape) * dtype.itemsize))
+        values = taken_values(file, math.prod(shape) * dtype.itemsize, dtype)
         file.read(1)
-    values = np.frombuffer(content, dtype)
+    if channels == 4:
+        _darken(values.reshape(-1, 4))
+    values.flags.writeable = False
     if channels == 1:
         return values.reshape(shape[:-1], order="F")
-    voxels = values.reshape(-1, channels)
-    colours = opaque(voxels) if channels == 4 else voxels
-    return np.stack([colours[:, channel].reshape(shape[:-1], order="F") for channel in range(3)], axis=-1)
+    return np.moveaxis(values.reshape((channels, *shape[:-1]), order="F")[:3], 0, -1)
 
 
-def opaque(voxels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colours with opacity `(n, 4)` on black, `(n, 3)`, as transparent pictures are read."""
-    return ((voxels[:, :3].astype(np.uint16) * voxels[:, 3:] + 127) // 255).astype(np.uint8)
+def _darken(voxels: NDArray[np.uint8]) -> None:
+    """Puts the colours of `(n, 4)` on black by their opacity, in their place, as transparent pictures are read."""
+    for start in range(0, len(voxels), _AT_ONCE):
+        part = voxels[start : start + _AT_ONCE]
+        part[:, :3] = (part[:, :3].astype(np.uint16) * part[:, 3:] + 127) // 255
 
 
 def _without_words(header: Any) -> Any:

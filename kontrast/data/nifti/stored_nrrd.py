@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kontrast.data.nifti.nrrd_values import encoding_of, locate
-from kontrast.data.nifti.stored import Stored, clean_header, needed, padded, sound_affine, sound_shape
+from kontrast.data.nifti.stored import Stored, clean_header, needed, padded, refuse_large, sound_affine, sound_shape
 
 _FIELDS = {
     "type", "dimension", "sizes", "encoding", "endian", "space", "space directions", "space origin", "spacings",
@@ -67,6 +67,7 @@ def open_nrrd(path: Path) -> Stored:
     in_colour = bool(others) and _is_colour(header, others[0], sizes[others[0]], dtype)
     shape = sound_shape(_shape([sizes[axis] for axis in order], [] if in_colour else [sizes[axis] for axis in others]))
     affine = sound_affine(_affine(header, [directions[axis] for axis in order]), shape)
+    refuse_large(math.prod(sizes), dtype)
     written = locate(path, header, start, math.prod(sizes), dtype)
     written.check_length()
 
