@@ -1,12 +1,14 @@
 """Near-duplicates are found among real images, and different images are left alone."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from kontrast.data.audit import duplicates
+from kontrast.data.audit.leaks import find_copies
 from kontrast.data.audit.likeness import looks, unlike
 from kontrast.data.images import ImageSet
 
@@ -158,3 +160,32 @@ def test_the_search_in_groups_of_columns_finds_the_largest():
         wanted = np.sort(products, axis=1)[:, ::-1][:, : found.shape[1]]
         values = np.where(found >= 0, np.take_along_axis(products, np.maximum(found, 0), axis=1), -1)
         assert np.array_equal(np.sort(values, axis=1)[:, ::-1], np.where(wanted >= 0.5, wanted, -1))
+
+
+def jpeg(pixels, quality):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+COPIES = (
+    lambda pixels: jpeg(pixels, 75),
+    lambda pixels: np.rint(255 * (pixels / 255) ** 0.85).astype(np.uint8),
+    lambda pixels: np.roll(pixels, 1, axis=0),
+    lambda pixels: jpeg(pixels, 50),
+    lambda pixels: np.clip(pixels.astype(int) + 9, 0, 255).astype(np.uint8),
+)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_several_copies_of_one_picture_do_not_hide_each_other(digits, count):
+    chosen = digits.take(np.arange(0, 5000, 10))
+    pixels = chosen.pixels[chosen.rows]
+    originals = np.arange(0, 500, 25)
+    planted = np.array([change(pixels[at, 0])[None] for at in originals for change in COPIES[:count]])
+    whole = chosen.take(np.concatenate([np.arange(500), np.repeat(originals, count)]))
+    whole = replace(whole, pixels=np.concatenate([pixels, planted]), rows=np.arange(len(whole)))
+    codes = find_copies(whole).joined()
+    found = codes[500:] == codes[np.repeat(originals, count)]
+    assert found.mean() >= 0.9
+    assert len(np.unique(codes[:500])) == 500

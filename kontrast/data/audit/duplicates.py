@@ -2,10 +2,8 @@
 
 Candidates are the nearest by the low frequencies of their thumbnails, found by exact search in blocks; each candidate
 is then verified by `likeness.unlike`. A pair counts as near-duplicates where almost nothing is left unexplained, or
-where little is and far less than between them and others like them: two handwritten ones may be as alike as two
-encodings of one, but then there are many ones as near as that. Copies of one picture must not count as such others, so
-images are joined one after the other, the most alike first, and the others are those outside a cluster so joined that
-lies apart.
+where little is and far less than between the image and others like it: two handwritten ones may be as alike as two
+encodings of one, but then there are many ones as near as that. Several copies of one picture count together.
 """
 
 from __future__ import annotations
@@ -30,12 +28,8 @@ CERTAIN = 0.001
 POSSIBLE = 0.015
 """Unexplained share up to which they may be, if nothing else is nearly as near."""
 STANDS_OUT = 0.125
-"""Share of what is unexplained of the next image beside their cluster that a pair stays below if it stands out."""
-LIES_APART = 0.5
-"""Share of the same that every join of a cluster stays below if it lies apart."""
+"""Share of the unexplained of the next images that a pair stays below if it stands out."""
 CANDIDATES = 8
-MORE_CANDIDATES = 32
-"""Where all of the first ones may be near-duplicates, as with many copies of one picture."""
 TURNS = tuple((quarters, mirrored) for mirrored, quarters in product((False, True), range(4)))[1:]
 """Quarters of a circle, and whether mirrored before: all ways to turn an image other than none."""
 _FREQUENCIES = 8
@@ -119,98 +113,54 @@ def _near(queries: Looks, bank: Looks, *, turned: bool, also: Positions | None, 
     keys = _described(bank, mean, spread)
     for way in ((0, False), *(TURNS if turned else ())):
         shown = queries if way == (0, False) else queries.turned(*way)
-        first, second, value = _compared(shown, bank, _described(shown, mean, spread), keys, also, within=within)
-        is_turned = way != (0, False)
-        apart = 0 if within and not is_turned else len(shown)
-        beside = _beside(first, second + apart, value, apart + len(bank))
-        is_near = (value < CERTAIN) | ((value < POSSIBLE) & (value < STANDS_OUT * beside[first]))
-        found.first.append(first[is_near])
-        found.second.append(second[is_near])
-        found.unlike.append(value[is_near])
-        found.turned.append(np.full(int(is_near.sum()), is_turned))
+        candidates = _candidates(_described(shown, mean, spread), keys, within=within)
+        if also is not None:
+            candidates = np.concatenate([candidates, also], axis=1)
+        _verify(shown, bank, candidates, found, within=within, turned=way != (0, False))
     return _once(found.pairs(), within=within)
 
 
-def _compared(
-    queries: Looks, bank: Looks, described: Floats, keys: Floats, also: Positions | None, *, within: bool
-) -> tuple[Positions, Positions, Floats]:
-    """Candidates, as positions of queries and of the bank, and how unlike they are; more of them where all are alike.
-
-    Args:
-        queries: Images.
-        bank: Images.
-        described: `(n, 63)` of the queries.
-        keys: `(m, 63)` of the bank.
-        also: `(n, k)` further candidates, -1 for none.
-        within: Whether queries and bank are the same, and no image is its own candidate.
-    """
-    everyone = np.arange(len(queries))
-    nearest = _candidates(described, keys, everyone, CANDIDATES, within=within)
-    left = _left(queries, bank, everyone, nearest)
-    full = nearest.shape[1] < len(keys) - within
-    crowded = np.flatnonzero((left < POSSIBLE).all(axis=1)) if full else everyone[:0]
-    found = [(everyone, nearest, left)]
-    if also is not None:
-        found.append((everyone, also, _left(queries, bank, everyone, also)))
-    if len(crowded):
-        more = _candidates(described, keys, crowded, MORE_CANDIDATES, within=within)
-        found.append((crowded, more, _left(queries, bank, crowded, more)))
-    there = [candidates >= 0 for _, candidates, _ in found]
-    return (
-        np.concatenate([rows[on.nonzero()[0]] for (rows, _, _), on in zip(found, there, strict=True)]),
-        np.concatenate([candidates[on] for (_, candidates, _), on in zip(found, there, strict=True)]),
-        np.concatenate([value[on] for (_, _, value), on in zip(found, there, strict=True)]),
-    )
-
-
-def _candidates(queries: Floats, keys: Floats, rows: Positions, kept: int, *, within: bool) -> Positions:
-    """The `kept` nearest keys of the queries `rows`, `(n, k)`, -1 where none is near."""
+def _candidates(queries: Floats, keys: Floats, *, within: bool) -> Positions:
+    """Rows of the nearest keys of each query, `(n, k)`, -1 where none is near."""
     found = []
-    with progress("Searching for duplicates", total=len(rows)) as advance:
-        for nearest in _nearest(queries, keys, rows, kept, within=within):
-            found.append(nearest)
-            advance(len(nearest))
+    with progress("Searching for duplicates", total=len(queries)) as advance:
+        for rows in _nearest(queries, keys, within=within):
+            found.append(rows)
+            advance(len(rows))
     return np.concatenate(found)
 
 
-def _left(queries: Looks, bank: Looks, rows: Positions, candidates: Positions) -> Floats:
-    """How unlike the queries `rows` and their candidates are, `(n, k)`; 1 where a candidate is -1."""
+def _verify(queries: Looks, bank: Looks, candidates: Positions, found: _Found, *, within: bool, turned: bool) -> None:
+    """Adds those candidates, `(n, k)` rows of the bank or -1, that are near-duplicates."""
     row, column = np.nonzero(candidates >= 0)
+    first, second = row, candidates[row, column]
     left = np.ones(candidates.shape, np.float32)
-    with progress("Comparing candidates", total=len(row)) as advance:
-        for start in range(0, len(row), _COMPARED):
-            at = row[start : start + _COMPARED], column[start : start + _COMPARED]
-            left[at] = unlike(queries.take(rows[at[0]]), bank.take(candidates[at]))
-            advance(len(at[0]))
-    return left
+    with progress("Comparing candidates", total=len(first)) as advance:
+        for start in range(0, len(first), _COMPARED):
+            part = slice(start, start + _COMPARED)
+            left[row[part], column[part]] = unlike(queries.take(first[part]), bank.take(second[part]))
+            advance(len(first[part]))
+    most = _most(left)
+    value = left[row, column]
+    allowed = np.minimum(most[first], most[second]) if within and not turned else most[first]
+    is_near = (value < CERTAIN) | ((value < POSSIBLE) & (value < allowed))
+    found.first.append(first[is_near])
+    found.second.append(second[is_near])
+    found.unlike.append(value[is_near])
+    found.turned.append(np.full(int(is_near.sum()), turned))
 
 
-def _beside(first: Positions, second: Positions, value: Floats, count: int) -> Floats:
-    """How unlike each of `count` images, or its largest cluster that lies apart, is to what is next to it.
+def _most(left: Floats) -> Floats:
+    """The unexplained share `(n,)` below which candidates of an image stand out, from that of each, `(n, k)`.
 
-    Clusters grow by single linkage over the pairs given. One lies apart if its joins are below `POSSIBLE` and below
-    `LIES_APART` of the next join. What two images leave unexplained is never less than what is beside a cluster of one
-    of them only, so a pair that is far below that has both in it.
+    In the order of their shares, those stand out that lie before the last wide gap: copies of one picture are all near,
+    and nothing else is nearly as near. The nearest also does that is far nearer than the third.
     """
-    beside = np.zeros(count, np.float32)
-    owner, height = np.arange(count), np.zeros(count, np.float32)
-    members: dict[int, list[int]] = {}
-    close = np.flatnonzero(value < POSSIBLE)
-    for at in close[np.argsort(value[close], kind="stable")].tolist():
-        ends = owner[first[at]], owner[second[at]]
-        if ends[0] == ends[1]:
-            continue
-        less, more = sorted(((each, members.pop(each, [each])) for each in map(int, ends)), key=lambda end: len(end[1]))
-        for each, joined in (less, more):
-            if height[each] < LIES_APART * value[at]:
-                beside[joined] = value[at]
-        owner[less[1]], height[more[0]] = more[0], value[at]
-        members[more[0]] = more[1] + less[1]
-    following = np.ones(count, np.float32)
-    leaving = owner[first] != owner[second]
-    for ends in (first, second):
-        np.minimum.at(following, owner[ends[leaving]], value[leaving])
-    return np.where(height < LIES_APART * following, following, 0)[owner].clip(beside)
+    ordered = np.sort(left, axis=1)
+    is_gap = (ordered[:, :-1] < POSSIBLE) & (ordered[:, :-1] < STANDS_OUT * ordered[:, 1:])
+    beyond = np.where(is_gap, ordered[:, 1:], 0).max(axis=1, initial=0)
+    third = ordered[:, :3].max(axis=1)
+    return np.asarray(STANDS_OUT * np.maximum(beyond, third))
 
 
 def _once(pairs: Pairs, *, within: bool) -> Pairs:
@@ -250,27 +200,26 @@ def _frequencies(grey: NDArray[np.float16]) -> Floats:
     return np.asarray(both.reshape(len(grey), -1)[:, 1:])
 
 
-def _nearest(queries: Floats, keys: Floats, rows: Positions, kept: int, *, within: bool) -> Iterator[Positions]:
-    """The nearest keys of some of the queries `rows` at a time, `(m, k)`, -1 where not near; itself left out."""
+def _nearest(queries: Floats, keys: Floats, *, within: bool) -> Iterator[Positions]:
+    """Rows of the nearest keys of some queries at a time, `(m, k)`, or -1 where they are not near; itself left out."""
     step = max(1, min(1024, _PRODUCTS // len(keys)))
-    for start in range(0, len(rows), step):
-        chosen = rows[start : start + step]
-        products = queries[chosen] @ keys.T
+    for start in range(0, len(queries), step):
+        products = queries[start : start + step] @ keys.T
         if within:
-            products[np.arange(len(products)), chosen] = -2
-        yield _largest(products, kept)
+            products[np.arange(len(products)), start + np.arange(len(products))] = -2
+        yield _largest(products)
 
 
-def _largest(products: Floats, kept: int) -> Positions:
-    """Columns of the `kept` largest of each row that are at least `_LEAST`, else -1: `(m, k)`.
+def _largest(products: Floats) -> Positions:
+    """Columns of the largest of each row that are at least `_LEAST`, else -1: `(m, k)`.
 
     The k largest lie in those k groups of columns that have the largest maxima, which spares sorting the others.
     """
     count = products.shape[1]
-    num_groups, kept = count // _GROUP, min(kept, count)
+    num_groups, kept = count // _GROUP, min(CANDIDATES, count)
     rows = np.arange(len(products))[:, None]
     columns = np.broadcast_to(np.arange(count), products.shape)
-    if num_groups > 2 * kept:
+    if num_groups > 2 * CANDIDATES:
         rest = np.arange(num_groups * _GROUP, count)
         maxima = products[:, : num_groups * _GROUP].reshape(len(products), _GROUP, num_groups).max(axis=1)
         groups = np.argpartition(-maxima, kept - 1, axis=1)[:, :kept]
