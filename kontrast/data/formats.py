@@ -22,7 +22,6 @@ from kontrast.errors import InputError
 class Format:
     """How files of one kind are read; see `reading` for what both functions promise."""
 
-    name: str
     look: Callable[[Path, Reading], Contents]
     read: Callable[[Path, Reading, int, int], Iterator[NDArray[Any]]]
     """From the file, the options, the side that is enough for what follows, and the background 0..255."""
@@ -73,9 +72,9 @@ def _grid(header: Header) -> Grid:
 
 _THIN, _WIDE = 1e-6, 1e6
 """Millimetres beyond which the side of a pixel is an error of the file."""
-PICTURE = Format("picture", lambda path, how: look_at_picture(path.read_bytes(), how), _read_picture)
-DICOM = Format("DICOM", _look_at_dicom, _read_dicom)
-VOLUME = Format("volume", nifti.look, lambda path, how, side, background: nifti.read(path, how))
+PICTURE = Format(lambda path, how: look_at_picture(path.read_bytes(), how), _read_picture)
+DICOM = Format(_look_at_dicom, _read_dicom)
+VOLUME = Format(nifti.look, lambda path, how, side, background: nifti.read(path, how))
 
 SUFFIXES = (*sorted(pictures.SUFFIXES), ".dcm", ".nii", ".nii.gz", ".nrrd")
 """For messages; DICOM files may also have other suffixes or none."""

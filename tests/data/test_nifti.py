@@ -658,7 +658,7 @@ def test_odd_words_in_a_header_of_nrrd_are_passed_over(tmp_path):
 def test_a_missing_package_is_named_with_the_way_to_get_it(tmp_path, monkeypatch, module, name, package):
     path = write_nrrd(tmp_path / name, [*FIELDS, "encoding: raw"], raw(noise()))
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=rf"needs {package}, which is not installed, so {name} cannot be read: pip"):
+    with pytest.raises(InputError, match=rf"needs {package}, which is not installed, so it cannot be done: pip"):
         look(path, Reading())
 
 

@@ -136,7 +136,7 @@ def _opened(path: Path, how: Reading) -> Stored:
     shown_range(how.window)
     stored = open_nrrd(path) if path.name.lower().endswith(_NRRD) else open_nifti(path)
     if how.n4:
-        needed("SimpleITK", path)
+        needed("SimpleITK")
         if stored.channels == 3:
             raise InputError(f"N4 corrects grey values; {path.name} is in colour: leave it out, or read it without N4")
     return stored

@@ -129,7 +129,7 @@ class Stack:
         self._check_shape(values.shape)
         if not path.name.lower().endswith((".nii", ".nii.gz")):
             raise InputError(f"a volume is written as NIfTI; got the name {path.name}: end it in .nii or .nii.gz")
-        nibabel = needed("nibabel", path)
+        nibabel = needed("nibabel")
         kind = nibabel.Nifti2Image if isinstance(self.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
         narrow = {"?": np.uint8, "e": np.float32}.get(values.dtype.char, values.dtype)
         content = kind(values.astype(narrow), None, self.header, dtype=narrow).to_bytes()

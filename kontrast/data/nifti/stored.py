@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -91,7 +90,7 @@ class _Turns:
 TURNS = _Turns()
 
 
-def needed(module: str, path: Path | None = None) -> Any:
+def needed(module: str) -> Any:
     """An optional package.
 
     Raises:
@@ -101,9 +100,8 @@ def needed(module: str, path: Path | None = None) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         what, package, install = _NEEDS[module]
-        subject = f"{path.name} cannot be read" if path is not None else "this cannot be done"
         raise InputError(
-            f"{what} needs {package}, which is not installed, so {subject}: pip install '{install}'"
+            f"{what} needs {package}, which is not installed, so it cannot be done: pip install '{install}'"
         ) from error
 
 

@@ -45,7 +45,7 @@ def open_nifti(path: Path) -> Stored:
         InputError: nibabel is not installed.
         Exception: The header is damaged, or the file shorter than it claims.
     """
-    nibabel = needed("nibabel", path)
+    nibabel = needed("nibabel")
     with _unpacked(path) as file:
         header = _header(nibabel, file)
     dims = [int(size) for size in header["dim"]]

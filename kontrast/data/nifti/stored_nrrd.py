@@ -51,7 +51,7 @@ def open_nrrd(path: Path) -> Stored:
         InputError: nibabel or pynrrd is not installed.
         Exception: The header is damaged, or its values are shorter than it claims, or lie outside its folder.
     """
-    nibabel = needed("nibabel", path)
+    nibabel = needed("nibabel")
     header, start = _header(path)
     sizes = tuple(int(size) for size in header["sizes"])
     if len(sizes) != header["dimension"]:
@@ -91,7 +91,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         lines = list(_lines(file))
         start = file.tell()
-    nrrd = needed("nrrd", path)
+    nrrd = needed("nrrd")
     try:
         with np.errstate(all="raise"):
             header = dict(nrrd.read_header(lines))
