@@ -27,8 +27,8 @@ def kermany(folder: Path) -> FileListing:
         train/CNV/CNV-1016042-1.jpeg, ...                                                   (OCT)
 
     Label: the innermost folder. Group: the patient, by the number in the name. The folders train, val and test are not
-    taken for a split, since numbers of patients stand in several of them and val has 16 chest images: one is drawn by
-    patient.
+    taken for a split, since the number of one person may stand in several of them, and nobody says whether it is the
+    same person: one is drawn by patient.
     """
     rows = []
     for path in sorted(path for path in folder.rglob("*.jp*g") if not path.name.startswith(".")):
