@@ -183,3 +183,11 @@ def test_what_a_file_says_of_burnt_in_text_is_believed(few):
     found = values.text(told, values.values(told))
     assert [(item.positions, item.note) for item in found.items] == [((3,), "the file says so")]
     assert values.text(few, values.values(few)) is None
+
+
+def test_an_exact_copy_among_the_neighbours_makes_no_pair_of_an_image_with_itself(few):
+    planted = with_copies(few, [0])
+    neighbours = np.full((201, 1), -1)
+    neighbours[0], neighbours[200] = 200, 0
+    found = find_copies(planted, also=neighbours).pairs
+    assert (found.first != found.second).all()

@@ -90,6 +90,7 @@ def find_copies(data: ImageSet, *, turned: bool = False, also: Positions | None 
         place = np.full(len(data) + 1, -1)
         place[textured] = np.arange(len(textured))
         candidates = place[np.where(also >= 0, first[exact[also]], len(data))][textured]
+        candidates[candidates == np.arange(len(textured))[:, None]] = -1  # named by an exact copy of the image
     found = near(seen.take(textured), turned=turned, also=candidates)
     pairs = Pairs(first=textured[found.first], second=textured[found.second], unlike=found.unlike, turned=found.turned)
     return Copies(exact=exact, pairs=pairs, looks=seen)
