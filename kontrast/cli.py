@@ -146,9 +146,9 @@ def _parse(words: list[str]) -> tuple[Callable[[Any], object], Any]:
         kind = _with_methods(kind)
     options = _tyro(kind, f"kontrast {name}", verb, rest)
     if name == "study":
-        options = replace(
-            options, configs={m: getattr(options.configs, m) for m in options.methods if hasattr(options.configs, m)}
-        )
+        used = {text.partition(":")[0] for text in options.methods}
+        configs = {name: getattr(options.configs, name) for name in sorted(used) if hasattr(options.configs, name)}
+        options = replace(options, configs=configs)
     return getattr(module, verb.function), options
 
 
@@ -268,7 +268,7 @@ def _with_methods(kind: type[Any]) -> type[Any]:
 
     from kontrast.methods import METHODS
 
-    owns: dict[str, type[Any]] = {name: method.Config for name, method in METHODS.items() if not method.reads_labels}
+    owns: dict[str, type[Any]] = {name: method.Config for name, method in METHODS.items() if name != "supervised"}
     configs = make_dataclass("Configs", [(n, own, field(default_factory=own)) for n, own in owns.items()], frozen=True)
     config = ("configs", Annotated[configs, tyro.conf.arg(name="")], field(default_factory=configs))
     return make_dataclass(kind.__name__, [config], bases=(kind,), frozen=True, kw_only=True)

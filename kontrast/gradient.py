@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of the module receives a gradient, while gradients still pass through it to its input."""
-    learning = [p for p in module.parameters() if p.requires_grad]
-    for p in learning:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in learning:
-            p.requires_grad_(True)
+def detached_call(module: nn.Module, value: Tensor) -> Tensor:
+    """What the module makes of the value, as if it were no part of this: no parameter learns and no statistic moves.
+
+    The gradient goes through it to the value. Layers with batch statistics normalise by those of `value`, where the
+    module is in training mode.
+    """
+    state = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    state |= {name: buffer.clone() for name, buffer in module.named_buffers()}
+    found: Tensor = functional_call(module, state, (value,))
+    return found
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,43 @@ FINE = math.sqrt(2)
 """Input pixels a view pixel may cover before the input is averaged first, so that nothing is skipped."""
 
 
-def uniform(n: int, low: float, high: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """`(n,)` float32 draws from low..high on the device of `like`."""
+Strength: TypeAlias = float | Tensor
+"""A constant of a policy, or what learns in its place: `()` for all images, `(n,)` for each its own."""
+GATE_TEMPERATURE = 0.5
+"""Of the relaxed Bernoulli whose gradient a learned probability gets: lower is less biased and noisier."""
+
+
+def uniform(n: int, low: Strength, high: Strength, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """`(n,)` float32 draws from low..high on the device of `like`; the gradient reaches both ends."""
     return torch.rand(n, generator=generator, device=like.device) * (high - low) + low
+
+
+def happens(n: int, probability: Strength, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """`(n,)` of 1 with that probability, else 0. A learned one gets the gradient of its relaxation (straight-through).
+
+    Source: Maddison, Mnih & Teh, *The Concrete Distribution*, ICLR 2017, appendix B, with the noise of the hard draw.
+    """
+    drawn = torch.rand(n, generator=generator, device=like.device)
+    hard = (drawn < probability).float()
+    if isinstance(probability, float | int) or not probability.requires_grad:
+        return hard
+    soft = torch.sigmoid((torch.logit(probability, eps=1e-6) - torch.logit(drawn)) / GATE_TEMPERATURE)
+    return hard + (soft - soft.detach())
+
+
+def is_on(strength: Strength) -> bool:
+    """Whether a strength does anything; one that learns always may."""
+    return isinstance(strength, Tensor) or strength != 0
+
+
+def largest(strength: Strength) -> float:
+    """The strength as a number, the largest of all images."""
+    return float(strength.detach().max()) if isinstance(strength, Tensor) else strength
+
+
+def logarithm(ratio: Strength) -> Strength:
+    """Of a constant or of what learns."""
+    return ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
 
 
 def in_full(like: Tensor) -> torch.autocast:
@@ -39,10 +74,13 @@ class Warp:
     """What an image shows outside itself: `zeros`, `border` or `reflection`."""
     antialias: bool = True
     """Whether a view that shrinks its image is averaged; False where it is known that none does."""
+    mirrored: Tensor | None = None
+    """`(n, 2)` of 0 and 1, left with right and top with bottom, where the probability of that learns."""
 
     def take(self, rows: slice) -> Warp:
         """The warps of some of the images."""
-        return replace(self, affine=self.affine[rows], bend=None if self.bend is None else self.bend[rows])
+        bend, mirrored = (None if field is None else field[rows] for field in (self.bend, self.mirrored))
+        return replace(self, affine=self.affine[rows], bend=bend, mirrored=mirrored)
 
     def grid(self) -> Tensor:
         """Points of the image, x and y in -1..1, that the pixels of the view show: `(n, size, size, 2)`."""
@@ -62,6 +100,10 @@ class Warp:
 
     def image(self, image: Tensor) -> Tensor:
         """Views `(n, c, size, size)` of float images `(n, c, h, w)`; bilinear, differentiable in image and warp."""
+        view = self._view(image)
+        return view if self.mirrored is None else _mirrors_learn(view, self.mirrored)
+
+    def _view(self, image: Tensor) -> Tensor:
         grid = self.grid().to(image.dtype)
         if not self.antialias:
             return self._sample(image, grid)
@@ -140,15 +182,15 @@ class Geometry(nn.Module):
         self,
         size: int,
         *,
-        area: tuple[float, float] = (1.0, 1.0),
-        aspect: tuple[float, float] = (1.0, 1.0),
-        scale: tuple[float, float] = (1.0, 1.0),
-        rotation: float = 0.0,
-        shear: float = 0.0,
-        translation: float = 0.0,
-        flip: float = 0.0,
-        flip_vertical: float = 0.0,
-        elastic: float = 0.0,
+        area: tuple[Strength, Strength] = (1.0, 1.0),
+        aspect: tuple[Strength, Strength] = (1.0, 1.0),
+        scale: tuple[Strength, Strength] = (1.0, 1.0),
+        rotation: Strength = 0.0,
+        shear: Strength = 0.0,
+        translation: Strength = 0.0,
+        flip: Strength = 0.0,
+        flip_vertical: Strength = 0.0,
+        elastic: Strength = 0.0,
         padding: str = "zeros",
     ) -> None:
         """Set the strengths.
@@ -177,28 +219,30 @@ class Geometry(nn.Module):
         """One warp for each of the images `(n, c, h, w)`."""
         n = len(image)
         area = uniform(n, *self.area, image, generator)
-        aspect = uniform(n, math.log(self.aspect[0]), math.log(self.aspect[1]), image, generator).exp()
+        aspect = uniform(n, logarithm(self.aspect[0]), logarithm(self.aspect[1]), image, generator).exp()
         width = (area * aspect).sqrt().clamp(max=1)
         height = (area / aspect).sqrt().clamp(max=1)
         x = uniform(n, -1, 1, image, generator) * (1 - width)
         y = uniform(n, -1, 1, image, generator) * (1 - height)
-        angle = uniform(n, -1, 1, image, generator) * math.radians(self.rotation)
-        slant = uniform(n, -1, 1, image, generator) * math.radians(self.shear)
-        mirror = 1 - 2 * (uniform(n, 0, 1, image, generator) < self.flip).float()
-        upend = 1 - 2 * (uniform(n, 0, 1, image, generator) < self.flip_vertical).float()
+        angle = uniform(n, -1, 1, image, generator) * (self.rotation * math.pi / 180)
+        slant = uniform(n, -1, 1, image, generator) * (self.shear * math.pi / 180)
+        flips = [happens(n, chance, image, generator) for chance in (self.flip, self.flip_vertical)]
+        mirror, upend = (1 - 2 * flip.detach() for flip in flips)
         if self.scale != (1.0, 1.0):
-            zoom = uniform(n, math.log(self.scale[0]), math.log(self.scale[1]), image, generator).exp()
+            zoom = uniform(n, logarithm(self.scale[0]), logarithm(self.scale[1]), image, generator).exp()
             width, height = width / zoom, height / zoom
-        if self.translation:
+        if is_on(self.translation):
             x = x + 2 * uniform(n, -self.translation, self.translation, image, generator)
             y = y + 2 * uniform(n, -self.translation, self.translation, image, generator)
         affine = affine_map(x=x, y=y, width=width * mirror, height=height * upend, angle=angle, slant=slant)
+        covered = 1 / largest(self.scale[0]) / math.cos(math.radians(largest(self.shear)))
         return Warp(
             affine=affine,
             size=self.size,
-            bend=self._bend(image, generator) if self.elastic else None,
+            bend=self._bend(image, generator) if is_on(self.elastic) else None,
             padding=self.padding,
-            antialias=max(image.shape[2:]) / self.size / self.scale[0] / math.cos(math.radians(self.shear)) > FINE,
+            antialias=max(image.shape[2:]) / self.size * covered > FINE,
+            mirrored=torch.stack(flips, dim=1) if any(flip.requires_grad for flip in flips) else None,
         )
 
     def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -207,7 +251,24 @@ class Geometry(nn.Module):
 
     def _bend(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
         shape = (len(image), 2, CONTROL_POINTS, CONTROL_POINTS)
-        return torch.randn(shape, generator=generator, device=image.device) * (2 * self.elastic)
+        return torch.randn(shape, generator=generator, device=image.device) * _each(2 * self.elastic)
+
+
+def _each(strength: Strength) -> Strength:
+    """A strength of each image, with the dimensions of control points to spread over."""
+    return strength.view(-1, 1, 1, 1) if isinstance(strength, Tensor) else strength
+
+
+def _mirrors_learn(view: Tensor, mirrored: Tensor) -> Tensor:
+    """The view itself; the gradient of having been mirrored is the difference to the view that was not.
+
+    The gradient through the affine map would not do: it tells of a view that shrinks to a line and opens again.
+    """
+    for gate, dimension in zip(mirrored.to(view.dtype).unbind(1), (3, 2), strict=True):
+        side = (2 * gate.detach() - 1)[:, None, None, None]
+        change = side * (view.detach() - view.detach().flip(dimension))
+        view = view + (gate - gate.detach())[:, None, None, None] * change
+    return view
 
 
 def affine_map(*, x: Tensor, y: Tensor, width: Tensor, height: Tensor, angle: Tensor, slant: Tensor) -> Tensor:

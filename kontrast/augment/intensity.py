@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kontrast.augment.geometry import centres, in_full, uniform
+from kontrast.augment.geometry import Strength, centres, happens, in_full, is_on, largest, uniform
 
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64)
 _FROM_YIQ = torch.linalg.inv(_YIQ)
@@ -21,6 +21,8 @@ DARKEST = 1 / 255
 """Intensity below which optical density is cut."""
 KERNEL = 2.5
 """Half-width of the blur's kernel in standard deviations."""
+EDGE = 20.0
+"""Steepness of the edge of a cutout, over half the side of the image, by which a learned one gets its gradient."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +64,7 @@ class Tone:
         return replace(self, **{name: value[rows] for name, value in chosen.items()})
 
     def image(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """`(n, c, h, w)` float in 0..1 to the same shape and range; differentiable in image and all fields but cutout.
+        """`(n, c, h, w)` float in 0..1 to the same shape and range; differentiable in image and all fields.
 
         Images of other than three channels have no colour: saturation, hue and stain do nothing to them.
         """
@@ -128,21 +130,21 @@ class Intensity(nn.Module):
     def __init__(
         self,
         *,
-        probability: float = 1.0,
-        stain: float = 0.0,
-        gain: float = 0.0,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-        grey: float = 0.0,
-        inversion: float = 0.0,
-        gamma: float = 0.0,
-        blur: float = 0.0,
-        sigma: tuple[float, float] = (0.1, 2.0),
-        noise: float = 0.0,
-        cutout: float = 0.0,
-        cutout_side: tuple[float, float] = (0.1, 0.4),
+        probability: Strength = 1.0,
+        stain: Strength = 0.0,
+        gain: Strength = 0.0,
+        brightness: Strength = 0.0,
+        contrast: Strength = 0.0,
+        saturation: Strength = 0.0,
+        hue: Strength = 0.0,
+        grey: Strength = 0.0,
+        inversion: Strength = 0.0,
+        gamma: Strength = 0.0,
+        blur: Strength = 0.0,
+        sigma: tuple[Strength, Strength] = (0.1, 2.0),
+        noise: Strength = 0.0,
+        cutout: Strength = 0.0,
+        cutout_side: tuple[Strength, Strength] = (0.1, 0.4),
     ) -> None:
         """Set the strengths.
 
@@ -177,45 +179,46 @@ class Intensity(nn.Module):
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Tone:
         """One tone for each of the images `(n, c, h, w)`; only what has a strength is drawn."""
         n, channels = image.shape[:2]
-        chosen = (uniform(n, 0, 1, image, generator) < self.probability).float()
 
-        def even(strength: float) -> Tensor:
+        def chance(probability: Strength) -> Tensor:
+            return happens(n, probability, image, generator)
+
+        chosen = chance(self.probability)
+
+        def even(strength: Strength) -> Tensor:
             return uniform(n, -strength, strength, image, generator) * chosen
-
-        def happens(probability: float) -> Tensor:
-            return (uniform(n, 0, 1, image, generator) < probability).float()
 
         def stain() -> Tensor:
             each = [torch.stack([1 + even(self.stain), even(self.stain / 4)], dim=1) for _ in range(3)]
             return torch.stack(each, dim=1)
 
-        saturation = 1 + even(self.saturation) if self.saturation else None
-        if self.grey:
-            saturation = (1 if saturation is None else saturation) * (1 - happens(self.grey))
+        saturation = 1 + even(self.saturation) if is_on(self.saturation) else None
+        if is_on(self.grey):
+            saturation = (1 if saturation is None else saturation) * (1 - chance(self.grey))
         return Tone(
-            stain=stain() if self.stain else None,
-            gain=torch.stack([1 + even(self.gain) for _ in range(channels)], dim=1) if self.gain else None,
+            stain=stain() if is_on(self.stain) else None,
+            gain=torch.stack([1 + even(self.gain) for _ in range(channels)], dim=1) if is_on(self.gain) else None,
             saturation=saturation,
-            hue=2 * math.pi * even(self.hue) if self.hue else None,
-            contrast=1 + even(self.contrast) if self.contrast else None,
-            brightness=1 + even(self.brightness) if self.brightness else None,
-            inversion=happens(self.inversion) if self.inversion else None,
-            gamma=even(self.gamma).exp() if self.gamma else None,
-            sigma=happens(self.blur) * uniform(n, *self.sigma, image, generator) if self.blur else None,
-            radius=math.ceil(KERNEL * self.sigma[1]),
-            noise=uniform(n, 0, self.noise, image, generator) if self.noise else None,
-            cutout=self._rectangle(happens(self.cutout), generator) if self.cutout else None,
+            hue=2 * math.pi * even(self.hue) if is_on(self.hue) else None,
+            contrast=1 + even(self.contrast) if is_on(self.contrast) else None,
+            brightness=1 + even(self.brightness) if is_on(self.brightness) else None,
+            inversion=chance(self.inversion) if is_on(self.inversion) else None,
+            gamma=even(self.gamma).exp() if is_on(self.gamma) else None,
+            sigma=chance(self.blur) * uniform(n, *self.sigma, image, generator) if is_on(self.blur) else None,
+            radius=math.ceil(KERNEL * largest(self.sigma[1])),
+            noise=uniform(n, 0, self.noise, image, generator) if is_on(self.noise) else None,
+            cutout=self._rectangle(chance(self.cutout), generator) if is_on(self.cutout) else None,
         )
 
     def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`(n, c, h, w)` float in 0..1 to the same shape and range."""
         return self.draw(image, generator).image(image, generator)
 
-    def _rectangle(self, happens: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _rectangle(self, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
         """Anywhere inside the image, `(n, 4)`; of no width where it does not happen."""
-        width, height = (uniform(len(happens), *self.cutout_side, happens, generator) for _ in range(2))
-        x, y = (uniform(len(happens), -1, 1, happens, generator) * (1 - side) for side in (width, height))
-        return torch.stack([x, width * happens, y, height * happens], dim=1)
+        width, height = (uniform(len(drawn), *self.cutout_side, drawn, generator) for _ in range(2))
+        x, y = (uniform(len(drawn), -1, 1, drawn, generator) * (1 - side) for side in (width, height))
+        return torch.stack([x, width * drawn, y, height * drawn], dim=1)
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
@@ -247,12 +250,17 @@ def _stained(image: Tensor, stain: Tensor) -> Tensor:
 
 
 def _cut(image: Tensor, rectangle: Tensor) -> Tensor:
-    """Replace the inside of each rectangle by the mean of its image."""
+    """Replace the inside of each rectangle by the mean of its image; a learned one has soft edges on the way back."""
     x, half_width, y, half_height = rectangle.to(image.dtype)[:, :, None].unbind(1)
-    column = (centres(image.shape[3], image) - x).abs() < half_width
-    row = (centres(image.shape[2], image) - y).abs() < half_height
-    inside = row[:, None, :, None] & column[:, None, None, :]
-    return torch.where(inside, image.mean(dim=(2, 3), keepdim=True), image)
+    column = half_width - (centres(image.shape[3], image) - x).abs()
+    row = half_height - (centres(image.shape[2], image) - y).abs()
+    inside = (row > 0)[:, None, :, None] & (column > 0)[:, None, None, :]
+    mean = image.mean(dim=(2, 3), keepdim=True)
+    cut = torch.where(inside, mean, image)
+    if not rectangle.requires_grad:
+        return cut
+    soft = torch.sigmoid(EDGE * row)[:, None, :, None] * torch.sigmoid(EDGE * column)[:, None, None, :]
+    return cut + (soft - soft.detach()) * (mean - image).detach()
 
 
 def _wide(value: Tensor, image: Tensor, dimensions: int = 4) -> Tensor:

@@ -6,7 +6,7 @@ Blur is given for images of 224 px and scaled to others; below 64 px there is no
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,10 @@ class Policy(nn.Module):
         """Side of the views in pixels."""
         return self.geometry.size
 
+    def freeze(self) -> Policy:
+        """The policy as it stands, with constants for whatever learns; a plain one is that already."""
+        return self
+
     def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """`(n, c, h, w)` uint8, uint16 or float in 0..1 to views `(n, c, size, size)`, float in 0..1.
 
@@ -51,6 +55,48 @@ class Policy(nn.Module):
         step = max(1, CHUNK // values) if image.device.type == "cpu" else len(image)
         chunks = (slice(start, start + step) for start in range(0, len(image), step))
         return torch.cat([tone.take(c).image(warp.take(c).image(as_float(image[c])), generator) for c in chunks])
+
+
+class RandAugment(Policy):
+    """Crops every view and gives it a few of a list of operations, chosen anew for each, all of one common strength.
+
+    After Cubuk et al., *RandAugment*, NeurIPS 2020, which always takes its magnitude in full and has the operations of
+    Pillow; here each is drawn evenly up to it, to either side.
+    """
+
+    STRENGTHS: ClassVar[dict[str, float]] = {
+        "rotation": 30.0,
+        "shear": 17.0,
+        "translation": 0.2,
+        "brightness": 0.8,
+        "contrast": 0.8,
+        "gamma": 0.8,
+        "noise": 0.1,
+        "saturation": 0.8,
+        "hue": 0.2,
+    }
+    """At magnitude 1; the last two are for images of three channels."""
+
+    def __init__(self, size: int, *, count: int = 2, magnitude: float = 0.6) -> None:
+        """Set how much happens.
+
+        Args:
+            size: Side of the views in pixels.
+            count: Operations of each view, beside the crop; N of the paper.
+            magnitude: Share of the strengths in `STRENGTHS`; M of the paper over its maximum.
+        """
+        super().__init__(Geometry(size, area=(0.3, 1), aspect=(3 / 4, 4 / 3)), Intensity())
+        self.count, self.magnitude = count, magnitude
+
+    def draw(self, image: Tensor, generator: torch.Generator | None = None) -> tuple[Warp, Tone]:
+        """What a view of each image will be."""
+        names = [name for name in self.STRENGTHS if image.shape[1] == 3 or name not in ("saturation", "hue")]
+        order = torch.rand(len(image), len(names), generator=generator, device=image.device).argsort(dim=1)
+        chosen = torch.zeros_like(order, dtype=torch.float32).scatter(1, order[:, : self.count], self.magnitude)
+        found = {name: self.STRENGTHS[name] * chosen[:, i] for i, name in enumerate(names)}
+        turned = {name: found.pop(name) for name in ("rotation", "shear", "translation")}
+        geometry = Geometry(self.size, area=self.geometry.area, aspect=self.geometry.aspect, **turned)  # type: ignore[arg-type]
+        return geometry.draw(image, generator), Intensity(**found).draw(image, generator)  # type: ignore[arg-type]
 
 
 def natural(size: int) -> Policy:
@@ -190,6 +236,7 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     "histology": histology,
     "mri": mri,
     "natural": natural,
+    "randaugment": RandAugment,
     "ultrasound": ultrasound,
     "xray": xray,
 }

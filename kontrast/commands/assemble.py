@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from kontrast import data as data_package
+from kontrast.augment import policy_file
 from kontrast.augment.policies import POLICIES, Policy
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet, hold_out
@@ -78,7 +79,8 @@ class EncoderOptions:
     init: str = "none"
     """`none` for random weights, `pretrained` for timm's own, or a .safetensors, .npz or .pth, or a run."""
     policy: str = "natural"
-    """Augmentation: ct, dermoscopy, digits, histology, mri, natural, ultrasound or xray; see `data preview`."""
+    """Augmentation: ct, dermoscopy, digits, histology, mri, natural, randaugment, ultrasound or xray, or a .yaml file
+    such as the policy.yaml that every run leaves; see `data preview`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +126,13 @@ def split(data: ImageSet) -> Parts:
     return Parts(train=data.take(train), test=data.take(test))
 
 
-def labelled_positions(data: ImageSet) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Positions of the images that have a label."""
-    if data.labels is None:
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(data.labels >= 0 if data.labels.ndim == 1 else ~np.isnan(data.labels).all(axis=1))
-
-
 def require_labels(data: ImageSet, what: str) -> None:
     """Refuse to go on without labels.
 
     Raises:
         InputError: No image has one.
     """
-    if not len(labelled_positions(data)):
+    if not len(data.labelled):
         raise InputError(f"{what} needs labels; {data.name} has none, so name a table with --labels")
 
 
@@ -171,18 +166,42 @@ def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: 
     )
 
 
-def build_policy(name: str, size: int) -> Policy:
-    """The augmentation policy of that name."""
+def build_policy(name: str, size: int, channels: int) -> Policy:
+    """The augmentation policy of that name, or of a YAML file.
+
+    Raises:
+        InputError: There is none, or the file is no policy for images of so many channels.
+    """
+    if name.endswith(policy_file.SUFFIXES):
+        return policy_file.read(Path(name).expanduser(), size=size, channels=channels)
     return POLICIES[named(name, POLICIES, "policy")](size)
 
 
 def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: ImageSet) -> Method:
-    """The method of that name around an encoder; `config` is its `Config`, or None for the defaults."""
+    """The method of that name around an encoder; `config` is its `Config`, or None for the defaults.
+
+    Raises:
+        InputError: The method learns from labels, and the data have none, or only one class.
+    """
     method = METHODS[named(name, METHODS, "method")]
-    if not method.reads_labels:
+    if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]
     require_labels(data, name)
+    if data.labels is not None and data.labels.ndim == 1 and len(np.unique(data.labels[data.labelled])) < 2:
+        raise InputError(
+            f"{name} tells classes apart, so it needs labels of two or more; all labels of {data.name} are "
+            f"{data.classes[data.labels[data.labelled[0]]]!r}, so label images of another class"
+        )
     return method(built, policy, config, num_classes=len(data.classes))  # type: ignore[call-arg]
+
+
+def has_read_labels(settings: Mapping[str, Any]) -> bool:
+    """Whether the encoder of a run with these settings learned from labels; of a method that is not known, yes."""
+    method = METHODS.get(settings["method"])
+    if method is None:
+        return True
+    own = {f.name: settings[f.name] for f in fields(method.Config) if f.name in settings}
+    return method.reads_labels(method.Config(**own))
 
 
 def named(name: str, known: Iterable[str], what: str) -> str:

@@ -124,12 +124,12 @@ def run_preview(options: Preview) -> Path:
         raise InputError(
             f"a contact sheet needs images and views; got {options.images} and {options.views}, so give 1 or more"
         )
-    out = options.out or Path(f"preview-{options.policy}.png")
+    out = options.out or Path(f"preview-{Path(options.policy).stem}.png")
     if out.exists():
         raise InputError(f"a preview never overwrites; {out} is there already, so name another --out")
     found = open_data(options)
     size = options.size or found.size
-    policy = build_policy(options.policy, size)
+    policy = build_policy(options.policy, size, found.channels)
     chosen = np.linspace(0, len(found) - 1, min(options.images, len(found))).round().astype(np.int64)
     stored = found.batch(chosen).image
     generator = torch.Generator().manual_seed(options.seed)

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from kontrast import distributed
-from kontrast.commands.assemble import build_policy, labelled_positions, named, write_json
+from kontrast.commands.assemble import build_policy, has_read_labels, named, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import OpenRun, RunOptions, open_run
@@ -18,7 +18,6 @@ from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, prot
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.metrics import METRICS
 from kontrast.evaluate.protocols import PROTOCOLS, Subject
-from kontrast.methods import METHODS
 from kontrast.study.plan import draws
 from kontrast.train.fit import Fit
 from kontrast.train.parallel import choose_device
@@ -43,12 +42,12 @@ def run(options: Evaluate) -> dict[str, Any]:
     distributed.start()
     ask = PROTOCOLS[named(options.protocol, PROTOCOLS, "protocol")]
     opened = open_run(options, "evaluation")
-    if opened.settings["method"] not in METHODS or METHODS[opened.settings["method"]].reads_labels:
+    if has_read_labels(opened.settings):
         log.warning("this encoder was trained on all training labels, so fewer labels here are no few-label result")
     subject = _subject(options, opened)
     train, truth, groups = subject.train, subject.test.labels, subject.test.groups
     assert truth is not None, "open_run refuses data without labels"
-    labelled = labelled_positions(train)
+    labelled = train.labelled
     main = main_metric(options, train)
     console = Console(stderr=True, highlight=False)
     rows = []
@@ -73,7 +72,7 @@ def _subject(options: Evaluate, opened: OpenRun) -> Subject:
     encoder = opened.encoder.to(choose_device(options.device))
     training = Fit(**{f.name: settings[f.name] for f in fields(Fit) if f.name in settings})
     steps = max(1, len(train) // settings["batch_size"]) * settings["epochs"]
-    policy = build_policy(settings["policy"], encoder.spec.size)
+    policy = build_policy(settings["policy"], encoder.spec.size, encoder.spec.channels)
     return Subject(encoder, train, opened.test, policy, protocol_settings(options, training, steps=steps))
 
 

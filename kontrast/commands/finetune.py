@@ -25,7 +25,6 @@ from kontrast.augment.policies import Policy
 from kontrast.commands.assemble import (
     build_policy,
     claim_folder,
-    labelled_positions,
     named,
     write_json,
 )
@@ -78,9 +77,9 @@ def run(options: Finetune) -> Path:
     if options.batch_size < 1:
         raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 64 or so")
     opened = open_run(options, "fine-tuning")
-    labelled = opened.train.take(labelled_positions(opened.train))
+    labelled = opened.train.take(opened.train.labelled)
     policy = options.policy or opened.settings["policy"]
-    augment = build_policy(policy, opened.encoder.spec.size)
+    augment = build_policy(policy, opened.encoder.spec.size, opened.encoder.spec.channels)
     claim_folder(options.out, _settings(options, opened, policy), resume=False, can_resume=False)
     method = _train(options, opened.encoder, labelled, augment, out=options.out)
     spec = _calibrated_spec(options, opened.encoder, labelled, augment)

@@ -21,7 +21,6 @@ from kontrast.commands.assemble import (
     check_same_data,
     claim_folder,
     data_name,
-    labelled_positions,
     open_data,
     require_labels,
     split,
@@ -49,7 +48,7 @@ class Pretrain(Fit, EncoderOptions, DataOptions):
     """Learn an encoder from images; test images, where labels make a split possible, are never used."""
 
     method: str
-    """byol, moco, simclr, simsiam or supervised."""
+    """byol, learned_views, moco, simclr, simsiam or supervised."""
     out: Path
     """Folder of the run: config.yaml, metrics.jsonl, checkpoint/, encoder.safetensors, encoder.json."""
     config: Any = None
@@ -76,7 +75,7 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
     size = options.size or train.size
     if options.method == "supervised":
         require_labels(train, "supervised learning")
-        train = train.take(labelled_positions(train))
+        train = train.take(train.labelled)
     options.check()
     if options.batch_size < 1:
         raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 256 or so")
@@ -85,11 +84,13 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
     if len(train) < 2:
         raise InputError(f"pre-training contrasts images with each other, so it needs two; got {len(train)}, add some")
     built = build_encoder(options, train, size, seed=options.seed)
-    method = build_method(options.method, options.config, built, build_policy(options.policy, size), train)
+    method = build_method(
+        options.method, options.config, built, build_policy(options.policy, size, train.channels), train
+    )
     monitor = _monitor(train) if options.evaluate_every else None
     claim_folder(options.out, settings(options), resume=options.resume)
     check_same_data(options.out, provenance(train))
-    loader = Loader(train, options.batch_size, seed=options.seed)
+    loader = Loader(train, options.batch_size, seed=options.seed, labelled_share=method.labelled_share)
     fit(
         method,
         loader,
@@ -111,7 +112,7 @@ def settings(options: Pretrain) -> dict[str, Any]:
 
 def _monitor(train: ImageSet) -> Callable[[Encoder], dict[str, float]]:
     """Scores an encoder on a validation part of the labelled training images; nothing is chosen by them."""
-    labelled = labelled_positions(train)
+    labelled = train.labelled
     labelled = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), MONITORED)).round().astype(np.int64)]
     seen = train.take(labelled)
     parts = None if seen.labels is None or not len(seen) else validation_part(seen.labels, groups=seen.groups)

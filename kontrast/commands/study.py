@@ -21,7 +21,6 @@ from kontrast.commands.assemble import (
     check_test,
     claim_folder,
     data_name,
-    labelled_positions,
     named,
     open_data,
     require_labels,
@@ -33,6 +32,7 @@ from kontrast.commands.provenance import provenance
 from kontrast.commands.repeat import check_repeat, check_settings, compare_repeat
 from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
 from kontrast.commands.study_page import write_page
+from kontrast.commands.variants import variant
 from kontrast.data.audit.leaks import leaks
 from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
@@ -53,7 +53,8 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     out: Path
     """Folder of the study; run the same command again to go on where it stopped."""
     methods: tuple[str, ...] = ("simclr",)
-    """Pre-training methods to compare: byol, moco, simclr, simsiam."""
+    """Pre-training methods to compare: byol, learned_views, moco, simclr, simsiam. One with settings of its own is
+    NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or simclr:policy=randaugment."""
     protocols: tuple[ProtocolName, ...] = ("linear",)
     """How labels are read from a pre-trained encoder: linear, knn, finetune."""
     configs: dict[str, Any] = field(default_factory=dict)
@@ -111,13 +112,10 @@ def _check(options: Study) -> None:
         raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 256 or so")
     if options.seeds < 1:
         raise InputError(f"a study trains at least one encoder; --seeds is {options.seeds}, so ask for 1 or more")
-    for name in options.methods:
-        if named(name, METHODS, "method") == "supervised":
-            raise InputError("supervised learning is always in a study, as its baseline; leave it out of --methods")
+    if len({variant(text, options.configs).key for text in options.methods}) < len(options.methods):
+        raise InputError(f"a study compares different methods; --methods is {' '.join(options.methods)}")
     for name in options.protocols:
         named(name, PROTOCOLS, "protocol")
-    if len(set(options.methods)) < len(options.methods):
-        raise InputError(f"a study compares different methods; --methods is {' '.join(options.methods)}")
     if not options.methods:
         raise InputError(f"a study compares pre-training methods; --methods is empty, choose from {', '.join(METHODS)}")
 
@@ -139,12 +137,14 @@ class Work:
         self.options, self.train, self.test = options, parts.train, parts.test
         self.size = options.size or parts.train.size
         self.leaks = leaks(parts.train, parts.test)
-        self.labelled = labelled_positions(parts.train)
+        self.labelled = parts.train.labelled
         self.validation = plan.validation_positions(parts.train, self.labelled)
         self.seeds = range(options.seed, options.seed + options.seeds)
-        self.arms = plan.arms(options.methods, options.protocols, options.init)
+        self.variants = {one.key: one for one in (variant(text, options.configs) for text in options.methods)}
+        titles = {key: one.title for key, one in self.variants.items()}
+        self.arms = plan.arms(titles, options.protocols, options.init)
         self.budgets = budgets(options)
-        self.policy = build_policy(options.policy, self.size)
+        self.policy = build_policy(options.policy, self.size, parts.train.channels)
         steps = max(1, len(self.train) // options.batch_size) * options.epochs
         self.settings = protocol_settings(options, _training(options), steps=steps)
         self.subjects: dict[Path | str, Subject] = {}
@@ -209,25 +209,26 @@ class Work:
             self._pretrain(arm.method, seed, seen, run)
         return load_encoder(run).to(choose_device(self.options.device))
 
-    def _run(self, method: str, seed: int, seen: Positions) -> Path:
+    def _run(self, key: str, seed: int, seen: Positions) -> Path:
         """Folder of a pre-training run; one whose method reads labels is made anew for exactly the labels seen."""
-        folder = self.options.out / "runs" / method
-        if not METHODS[method].reads_labels:
+        folder = self.options.out / "runs" / key
+        if not self.variants[key].reads_labels:
             return folder / f"seed-{seed}"
         return (
             folder / f"seed-{seed}-labels-{len(seen)}-{np.random.SeedSequence(seen.tolist()).generate_state(1)[0]:08x}"
         )
 
-    def _pretrain(self, method: str, seed: int, seen: Positions, run: Path) -> None:
-        train = self.train
-        if METHODS[method].reads_labels:
+    def _pretrain(self, key: str, seed: int, seen: Positions, run: Path) -> None:
+        train, variant = self.train, self.variants[key]
+        if variant.reads_labels:
             assert train.labels is not None
             hidden = np.full_like(train.labels, np.nan if train.is_multilabel else -1)
             hidden[seen] = train.labels[seen]
             train = train.with_labels(hidden, train.classes)
         own = {f.name: getattr(self.options, f.name) for f in fields(Pretrain) if hasattr(self.options, f.name)}
-        own |= {"method": method, "config": self.options.configs.get(method), "out": run, "seed": seed}
-        pretrain_on(train, Pretrain(**own, resume=run.is_dir()), title=f"{METHODS[method].__name__}, seed {seed}")
+        own |= {"method": variant.method, "config": variant.config, "out": run, "seed": seed}
+        own |= {"policy": variant.policy or self.options.policy}
+        pretrain_on(train, Pretrain(**own, resume=run.is_dir()), title=f"{variant.title}, seed {seed}")
 
 
 def _training(options: Study) -> Fit:
@@ -237,7 +238,8 @@ def _training(options: Study) -> Fit:
 def _settings(options: Study) -> dict[str, Any]:
     flat = {key: value for key, value in vars(options).items() if key not in ("out", "configs", "repeats")}
     flat["data"] = data_name(options.data)
-    configs = {name: vars(options.configs.get(name) or METHODS[name].Config()) for name in options.methods}
+    names = dict.fromkeys(text.partition(":")[0] for text in options.methods)
+    configs = {name: vars(options.configs.get(name) or METHODS[name].Config()) for name in names}
     return {**flat, "configs": configs}
 
 

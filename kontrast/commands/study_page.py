@@ -213,7 +213,7 @@ def _runs(out: Path) -> dict[str, list[Row]]:
 def _cost(work: Work, runs: dict[str, list[Row]]) -> dict[str, str]:
     """Hardware, and what each kind of training took."""
     cost = {"Hardware": hardware()}
-    for method in work.options.methods:
+    for method in work.variants:
         own = [rows for name, rows in runs.items() if name.split(" ")[0] == method]
         passes, seconds = sum(rows[-1]["passes"] for rows in own), sum(row["seconds"] for rows in own for row in rows)
         cost[f"Pre-training, {method}"] = f"{_runs_of(own)}, {passes:,.0f} encoder passes, {_duration(seconds)}"

@@ -114,6 +114,13 @@ class ImageSet:
         """Whether an image may belong to several classes at once."""
         return self.labels is not None and self.labels.ndim == 2
 
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """Positions of the images that have a label; of multi-label data, one for any class."""
+        if self.labels is None:
+            return np.zeros(0, dtype=np.int64)
+        return np.flatnonzero(self.labels >= 0 if self.labels.ndim == 1 else ~np.isnan(self.labels).all(axis=1))
+
     def take(self, positions: NDArray[np.integer[Any]]) -> ImageSet:
         """The images at `positions` (`(k,)` integers within this set, in that order), over the same pixels."""
         chosen = np.asarray(positions, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,13 +47,27 @@ class Loader:
         ValueError: The data are empty, or `batch_size` is below 1.
     """
 
-    def __init__(self, data: ImageSet, batch_size: int, *, seed: int = 0, drop_last: bool = True) -> None:
+    def __init__(
+        self, data: ImageSet, batch_size: int, *, seed: int = 0, drop_last: bool = True, labelled_share: float = 0.0
+    ) -> None:
+        """Set what batches are made of.
+
+        Args:
+            data: The images.
+            batch_size: Images of each.
+            seed: Of the order.
+            drop_last: Whether an epoch ends with its last full batch.
+            labelled_share: Above 0, every batch has the same number of labelled images: this share of it at least, and
+                their share in the data at least, none of them twice. Where labels are few, labelled images come more
+                often than the others in the same number of batches, all of which are full.
+        """
         if len(data) == 0 or batch_size < 1:
             raise ValueError(f"a loader needs images and a batch size of at least 1; got {len(data)} and {batch_size}")
         self.data = data
         self.batch_size = batch_size
         self.seed = seed
         self.drop_last = drop_last
+        self.labelled_share = labelled_share
         self._sources: dict[torch.device, Source] = {}
 
     def __len__(self) -> int:
@@ -67,12 +82,27 @@ class Loader:
         Raises:
             Exception: Whatever went wrong in reading ahead, at the batch that it went wrong in.
         """
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.data))
-        starts = range(0, len(self) * self.batch_size, self.batch_size)
         target = torch.device(device)
         if target not in self._sources:  # once a run: free memory is another matter when training has begun
             self._sources[target] = choose_source(self.data, target)
-        yield from self._sources[target](order[start : start + self.batch_size] for start in starts)
+        rng = np.random.default_rng([self.seed, number])
+        yield from self._sources[target](self._mixed(rng) if self.labelled_share else self._shuffled(rng))
+
+    def _shuffled(self, rng: np.random.Generator) -> Iterator[Positions]:
+        order = rng.permutation(len(self.data))
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _mixed(self, rng: np.random.Generator) -> Iterator[Positions]:
+        """Batches with as many labelled images each."""
+        labelled = self.data.labelled
+        others = np.setdiff1d(np.arange(len(self.data)), labelled)
+        size = min(self.batch_size, len(self.data))
+        wanted = max(math.ceil(self.labelled_share * size), round(size * len(labelled) / len(self.data)))
+        count = min(max(wanted, size - len(others)), len(labelled))
+        pairs = zip(_rounds(labelled, count, rng), _rounds(others, size - count, rng), strict=True)
+        for first, second in islice(pairs, len(self)):
+            yield np.concatenate([first, second])
 
 
 def choose_source(data: ImageSet, device: torch.device) -> Source:
@@ -91,6 +121,13 @@ def _free_memory(device: torch.device) -> int:
     """Bytes of a GPU that nothing holds, what torch keeps for its next tensors included."""
     spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + spare
+
+
+def _rounds(positions: Positions, size: int, rng: np.random.Generator) -> Iterator[Positions]:
+    """Endless parts of so many positions, each part without repetition; what does not fill one waits for a next round."""
+    while True:
+        order = rng.permutation(positions)
+        yield from (order[start : start + size] for start in range(0, max(1, len(order) - size + 1), max(1, size)))
 
 
 class Resident:

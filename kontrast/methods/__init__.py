@@ -2,6 +2,7 @@
 
 from kontrast.methods.base import Method, Objective
 from kontrast.methods.byol import BYOL
+from kontrast.methods.learned_views import LearnedViews
 from kontrast.methods.moco import MoCo
 from kontrast.methods.simclr import SimCLR
 from kontrast.methods.simsiam import SimSiam
@@ -9,10 +10,11 @@ from kontrast.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
     "byol": BYOL,
+    "learned_views": LearnedViews,
     "moco": MoCo,
     "simclr": SimCLR,
     "simsiam": SimSiam,
     "supervised": Supervised,
 }
 
-__all__ = ["BYOL", "METHODS", "Method", "MoCo", "Objective", "SimCLR", "SimSiam", "Supervised"]
+__all__ = ["BYOL", "METHODS", "LearnedViews", "Method", "MoCo", "Objective", "SimCLR", "SimSiam", "Supervised"]

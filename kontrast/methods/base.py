@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -41,11 +42,10 @@ class Method(nn.Module, ABC):
     A subclass implements `forward`, and declares a frozen dataclass `Config` whose defaults build it.
     """
 
-    reads_labels: ClassVar[bool] = False
-    """Whether labels shape the encoder; such a method takes `num_classes` and is trained anew for each label draw."""
-    passes: ClassVar[int] = 2
-    """How often one image goes forward through an encoder in one step, those of a teacher included: the cost that
-    methods can be compared by on any machine."""
+    fills_space: ClassVar[bool] = True
+    """Whether healthy representations use many directions; those that tell few classes apart need not."""
+    labelled_share: float = 0.0
+    """Least share of labelled images that each batch should have."""
     Config: ClassVar[type[Any]]
     """Frozen dataclass of the method's own settings."""
     encoder: Encoder
@@ -59,12 +59,29 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch) -> Objective:
         """The objective of one batch."""
 
+    @classmethod
+    def reads_labels(cls, config: Any = None) -> bool:
+        """Whether labels shape the encoder; such a method takes `num_classes` and is trained anew for each label draw.
+
+        Args:
+            config: The method's settings; None for the defaults.
+        """
+        return False
+
     def views(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Two independent views of each image, `(n, c, size, size)` each."""
         return self.augment(image), self.augment(image)
 
     def after_step(self, progress: float) -> None:  # a hook: most methods have nothing to do
         """Called after each optimiser step with the share of training done, in 0..1."""
+
+    def concern(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+        """One sentence if the method's own part of the training goes wrong, and what to change.
+
+        Args:
+            rows: Metrics of the epochs so far, the last one just done.
+        """
+        return None
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """What the optimiser trains; a group with `constant_lr` keeps its rate while the others follow the schedule."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,8 +20,7 @@ class Supervised(Method):
     Images without a label add nothing. Multi-label data get one binary cross-entropy a class.
     """
 
-    reads_labels: ClassVar[bool] = True
-    passes: ClassVar[int] = 1
+    fills_space: ClassVar[bool] = False
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -34,6 +33,11 @@ class Supervised(Method):
         super().__init__(encoder, augment)
         config = config or self.Config()
         self.classify = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(encoder.width, num_classes))
+
+    @classmethod
+    def reads_labels(cls, config: Any = None) -> bool:
+        """Always."""
+        return True
 
     def forward(self, batch: Batch) -> Objective:
         """Cross-entropy of the labelled images of the batch."""

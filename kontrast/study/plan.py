@@ -7,7 +7,7 @@ interrupted study goes on with the cells that are missing.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from kontrast.data import ImageSet, draw, validation_part
 from kontrast.errors import InputError
 from kontrast.files import whole_file
-from kontrast.methods import METHODS
 
 Positions = NDArray[np.int64]
 Start = Literal["fresh", "given", "pre-trained"]
@@ -39,7 +38,7 @@ class Arm:
     start: Start
     """Fresh weights, the weights of `--init`, or a pre-training run."""
     method: str | None = None
-    """Of the pre-training."""
+    """Key of the method of the pre-training."""
     protocol: str = "linear"
 
 
@@ -80,12 +79,18 @@ class Answers:
     """The labels that were seen, as positions within the training images."""
 
 
-def arms(methods: tuple[str, ...], protocols: tuple[str, ...], init: str) -> tuple[Arm, ...]:
-    """The arms: every method under every protocol, then the baselines that a sceptic demands."""
+def arms(methods: Mapping[str, str], protocols: tuple[str, ...], init: str) -> tuple[Arm, ...]:
+    """The arms: every method under every protocol, then the baselines that a sceptic demands.
+
+    Args:
+        methods: By key, what the page calls each.
+        protocols: Names.
+        init: Of the encoders.
+    """
     found = []
-    for method in methods:
+    for method, name in methods.items():
         for protocol in protocols:
-            title = f"{METHODS[method].__name__}, {_PROTOCOLS[protocol]}"
+            title = f"{name}, {_PROTOCOLS[protocol]}"
             found.append(_arm(f"{method}-{protocol}", title, "method", "pre-trained", protocol, method))
     found.append(_arm("scratch", "From scratch", "baseline", "fresh", "finetune"))
     starts: list[tuple[Start, str]] = [("fresh", "Untrained encoder")]

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from kontrast import interrupts
+from kontrast.augment import policy_file
+from kontrast.augment.policies import Policy
 from kontrast.batch import Batch
 from kontrast.data import Loader
 from kontrast.errors import InputError
@@ -104,7 +106,8 @@ def fit(
         method: What to train; moved to the device.
         loader: Batches.
         config: How long and how.
-        out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots and the finished encoder. None writes nothing.
+        out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots, the finished encoder, and `policy.yaml`, the
+            augmentation as it was at the end. None writes nothing.
         resume: Go on from the newest checkpoint in `out`; on the CPU the metrics are those of an unbroken run.
         evaluate: Called with the encoder in evaluation mode; its scores join the metrics.
         evaluate_every: Epochs between those calls; the last epoch is always among them.
@@ -127,16 +130,21 @@ def fit(
     with (
         ProgressLine(title, epochs * steps, done=done * steps, shown=show) as line,
         compiled(method, run.config.compile, run.device, epochs * steps),
+        run.passes,
     ):
         for epoch in range(done, epochs):
             row = run.epoch(epoch, line)
             run.log.add(row)
+            run.health.hear(method.concern(run.log.rows))
             line.epoch(row, epochs)
             run.save(epoch + 1)
     run.log.close()
     method.eval()
     if out is not None:
         save_encoder(method.encoder, out)
+        policy = method.augment.freeze()
+        if type(policy) is Policy:  # one of operations with constants; what samples them in a way of its own is none
+            policy_file.write(policy, out / "policy.yaml")
     return run.log.rows
 
 
@@ -163,6 +171,7 @@ class _Run:
         rate = config.lr * min(loader.batch_size, len(loader.data)) / 256
         self.optimiser = build(config.optimiser, method.parameter_groups(rate), config.weight_decay)
         self.scaler = self.new_scaler()
+        self.passes = _Passes(method)
         sample = torch.linspace(0, len(loader.data) - 1, min(len(loader.data), 256)).long()
         self.health = Health(loader.data.batch(sample.numpy()).image.to(self.device), on_collapse=config.on_collapse)
 
@@ -175,6 +184,7 @@ class _Run:
         started, waited, images = time.perf_counter(), 0.0, 0
         steps = len(self.loader)
         totals: dict[str, float] = {}
+        self.passes.counted = 0
         before: _Metrics | None = None
         self.method.train()
         for i, (batch, wait) in enumerate(_timed(self.loader.epoch(epoch, self.device))):
@@ -188,7 +198,8 @@ class _Run:
         assert before is not None, "a loader has at least one batch"
         self.watch(before, totals)
         means = {name: total / steps for name, total in totals.items()}
-        done = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "passes": (epoch + 1) * images * self.method.passes}
+        passes = self.passes.counted + (self.log.rows[-1]["passes"] if self.log.rows else 0)
+        done = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "passes": passes}
         row = {**done, **means, "lr": self.optimiser.param_groups[0]["lr"]}
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": images / seconds, "data_wait": waited / seconds}
@@ -269,6 +280,28 @@ def _timed(batches: Iterable[Batch]) -> Iterable[tuple[Batch, float]]:
         interrupts.check()
         yield batch, time.perf_counter() - started
         started = time.perf_counter()
+
+
+class _Passes:
+    """Inside, counts the images that go forward through any encoder of a method, a teacher's included.
+
+    It is the cost that methods can be compared by on any machine.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.encoders = [part for part in method.modules() if isinstance(part, Encoder)]
+        self.counted = 0
+
+    def __enter__(self) -> _Passes:
+        self.hooks = [one.register_forward_pre_hook(self._count) for one in self.encoders]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _count(self, _: Any, arguments: tuple[Tensor]) -> None:
+        self.counted += len(arguments[0])
 
 
 class _Metrics:

@@ -39,6 +39,7 @@ class Health:
         self.on_collapse = on_collapse
         self.low_steps = 0
         self.alarmed = False
+        self.heard: set[str] = set()
 
     def step(self, step: int, loss: float, spread: float) -> None:
         """Look at one training step.
@@ -54,6 +55,12 @@ class Health:
         self.low_steps = self.low_steps + 1 if spread < LEAST_SPREAD else 0
         if self.low_steps >= PATIENCE:
             self._alarm(f"different images get nearly the same embedding (spread {spread:.3f}, healthy above 0.2)")
+
+    def hear(self, concern: str | None) -> None:
+        """Pass on what a method says of itself, once a sentence."""
+        if concern is not None and concern not in self.heard:
+            log.warning("%s", concern)
+            self.heard.add(concern)
 
     @torch.no_grad()
     def look(self, method: Method) -> dict[str, float]:
@@ -79,7 +86,7 @@ class Health:
             "uniformity": measures.uniformity(a),
         }
         numbers = {name: float(value) for name, value in found.items()}
-        if numbers["effective_rank"] < LEAST_RANK and not method.reads_labels:
+        if numbers["effective_rank"] < LEAST_RANK and method.fills_space:
             self._alarm(f"representations use {numbers['effective_rank']:.1f} directions of {a.shape[1]}")
         return numbers
 

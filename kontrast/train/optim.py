@@ -11,7 +11,10 @@ OptimiserName = Literal["sgd", "adamw"]
 
 
 def build(kind: OptimiserName, groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.Optimizer:
-    """The optimiser of a method's parameter groups; weights decay, norms and biases never do."""
+    """The optimiser of a method's parameter groups; weights decay, norms and biases never do.
+
+    A group may bring its own `weight_decay`.
+    """
     split = [part for group in groups for part in _split(group, weight_decay)]
     if kind == "adamw":
         return torch.optim.AdamW(split, fused=True)
@@ -36,5 +39,5 @@ def _split(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
     shared = {k: v for k, v in group.items() if k != "params"}
     decayed = [p for p in group["params"] if p.ndim > 1]
     others = [p for p in group["params"] if p.ndim <= 1]
-    parts = ((decayed, weight_decay), (others, 0.0))
+    parts = ((decayed, group.get("weight_decay", weight_decay)), (others, 0.0))
     return [{**shared, "params": params, "weight_decay": decay} for params, decay in parts if params]

@@ -14,7 +14,6 @@ from kontrast.commands.assemble import (
     claim_folder,
     data_name,
     kept,
-    labelled_positions,
     named,
     open_data,
     split,
@@ -70,8 +69,8 @@ def test_labelled_positions_leave_out_images_without_a_label(images):
     assert labelled_positions(data.with_labels(some, data.classes)).tolist() == [i for i in range(48) if i % 3]
     table = np.full((48, 2), np.nan)
     table[[4, 9], 1] = 0
-    assert labelled_positions(data.with_labels(table, ("a", "b"))).tolist() == [4, 9]
-    assert len(labelled_positions(data.with_labels(None, ()))) == 0
+    assert data.with_labels(table, ("a", "b")).labelled.tolist() == [4, 9]
+    assert len(data.with_labels(None, ()).labelled) == 0
 
 
 def test_an_encoder_normalises_by_the_training_images_and_its_seed_decides_its_weights(images):

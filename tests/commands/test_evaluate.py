@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 import kontrast as package
 from kontrast import data
-from kontrast.commands.assemble import labelled_positions, split
+from kontrast.commands.assemble import split
 from kontrast.data import draw
 from kontrast.evaluate.features import features
 from kontrast.evaluate.linear import linear_probe
@@ -24,7 +24,7 @@ def test_the_numbers_in_linear_json_are_those_recomputed_by_hand(run, images, ko
     scores = []
     for number in range(2):
         seed = int(np.random.SeedSequence([4, number]).generate_state(1)[0])
-        chosen = labelled_positions(parts.train)[draw(parts.train.labels, per_class=3, seed=seed)]
+        chosen = parts.train.labelled[draw(parts.train.labels, per_class=3, seed=seed)]
         answers = linear_probe(known[chosen], parts.train.labels[chosen], asked, num_classes=2, seed=seed).probabilities
         truth = parts.test.labels
         scores.append((accuracy_score(truth, answers.argmax(1)), roc_auc_score(truth, answers[:, 1])))

@@ -15,7 +15,7 @@ import yaml
 
 import kontrast as package
 from kontrast import data
-from kontrast.commands.assemble import labelled_positions, split
+from kontrast.commands.assemble import split
 from kontrast.errors import InputError
 from kontrast.methods import METHODS, Supervised
 from kontrast.study.plan import read_answers, validation_positions
@@ -232,7 +232,7 @@ def test_no_cell_ever_sees_a_label_outside_its_draw(images, training, scoring, k
         words = ["study", table, *training, *FAST, *scoring, "--methods", "simclr", "reader", "--protocols", "linear"]
         assert kontrast(*words, "knn", "--finetune-steps", 3, "--out", tmp_path / name) == 0
         parts = split(data.open(table))
-        held = validation_positions(parts.train, labelled_positions(parts.train))
+        held = validation_positions(parts.train, parts.train.labelled)
         return (*drawn_labels(tmp_path / name), np.array(flat), set(LabelReader.seen), held)
 
     honest, drawn, labels, seen, held = study("honest", set())

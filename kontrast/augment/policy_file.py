@@ -1,0 +1,108 @@
+"""Policies as YAML files, with units: what a run leaves as `policy.yaml` and `--policy` reads."""
+
+from __future__ import annotations
+
+import difflib
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from kontrast.augment.operations import OPERATIONS, Constant, Operation, compose, constants
+from kontrast.augment.policies import Policy
+from kontrast.errors import InputError
+from kontrast.files import whole_file
+
+PADDINGS = ("zeros", "border", "reflection")
+SUFFIXES = (".yaml", ".yml")
+
+
+def write(policy: Policy, path: Path) -> None:
+    """Write a plain policy; reading it again gives the same views bit for bit.
+
+    Raises:
+        OSError: The file cannot be written; what was at `path` is still there.
+    """
+    lines = [
+        "# An augmentation policy: operations that are not named do nothing. Use it with --policy, or change it.",
+        f"size: {policy.size}  # pixels, side of the views; for others, what is in pixels is scaled",
+        f"padding: {policy.geometry.padding}  # outside the image: {', '.join(PADDINGS)}",
+    ]
+    for name, constant in constants(policy).items():
+        operation = OPERATIONS[name]
+        if operation.width(constant) != 0:
+            lines.append(f"{name}: {_text(constant)}  # {operation.what}")
+    with whole_file(path) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read(path: Path, *, size: int, channels: int) -> Policy:
+    """Read a policy for views of `size` pixels of images of so many channels.
+
+    Raises:
+        InputError: There is no such file, it is no policy, an operation is unknown or does not fit the channels, or a
+            strength is out of its bounds.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise InputError(f"--policy names a policy or a YAML file of one; there is no file {path}")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"a policy is YAML, one `operation: strength` a line; {path} is not: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(
+            f"a policy is YAML, one `operation: strength` a line; {path} holds a {type(found).__name__} instead"
+        )
+    of_size, padding = found.pop("size", size), found.pop("padding", "zeros")
+    if padding not in PADDINGS:
+        raise InputError(f"padding is one of {', '.join(PADDINGS)}; {path} has {padding!r}")
+    if not _is_number(of_size) or of_size < 1:
+        raise InputError(f"size is the side of the views in pixels, 1 or more; {path} has {of_size!r}")
+    values: dict[str, Constant] = {}
+    for name, value in found.items():
+        operation = _known(str(name), path)
+        if operation.colour and channels != 3:
+            raise InputError(
+                f"{name} changes colour, so it needs images of three channels; these have {channels}: take it out of "
+                f"{path}, or add --channels 3"
+            )
+        values[name] = _checked(name, operation, value, path)
+        if operation.pixels:
+            low, high = values[name]  # type: ignore[misc]
+            values[name] = (low * size / of_size, high * size / of_size)
+    return compose(size, padding, dict(values))
+
+
+def _known(name: str, path: Path) -> Operation:
+    if name in OPERATIONS:
+        return OPERATIONS[name]
+    near = difflib.get_close_matches(name, OPERATIONS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(OPERATIONS)}"
+    raise InputError(f"a policy is made of known operations; {path} has {name!r}: {hint}")
+
+
+def _checked(name: str, operation: Operation, value: Any, path: Path) -> Constant:
+    """The constant of an operation, if it is one within its bounds."""
+    if operation.form in ("width", "probability"):
+        if not _is_number(value) or not 0 <= value <= operation.limit:
+            raise InputError(f"{name} ({operation.what}) is a number in 0..{operation.limit:g}; {path} has {value!r}")
+        return float(value)
+    least, most = operation.ends()
+    if not isinstance(value, list) or len(value) != 2 or not all(_is_number(end) for end in value):
+        raise InputError(f"{name} ({operation.what}) is a pair such as [{least:g}, {most:g}]; {path} has {value!r}")
+    low, high = (float(end) for end in value)
+    if not least <= low <= high <= most:
+        raise InputError(
+            f"{name} ({operation.what}) is a pair within {least:g}..{most:g}, the smaller one first; "
+            f"{path} has {value!r}"
+        )
+    return low, high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _text(constant: Constant) -> str:
+    return repr(list(constant)) if isinstance(constant, tuple) else repr(constant)
