@@ -31,7 +31,7 @@ MEMORY = 0.98
 class LearnedPolicy(Policy):
     """Begins exactly at a hand-made policy, whose operations, and only those, it learns to strengthen or weaken.
 
-    Each strength is `bound * sigmoid(parameter)`, each probability `sigmoid(parameter)`, so no bound can be left. Draws
+    Each strength or probability is `bound * sigmoid(parameter)`, so no bound can be left. Draws
     are those of the hand-made policy with the same generator, and views differentiable in all parameters: magnitudes by
     reparameterisation, probabilities by a relaxed Bernoulli with straight-through. What the hand-made policy leaves out
     (strength 0) or always does (probability 1) is not learned.
@@ -80,7 +80,7 @@ class LearnedPolicy(Policy):
         return compose(self.size, self.geometry.padding, values).draw(image, generator)
 
     def widths(self, image: Tensor) -> Tensor:
-        """The strengths and probabilities in the order of `names`: `(1, k)`, or `(n, k)` where each image has its own."""
+        """Strengths and probabilities in the order of `names`: `(1, k)`, or `(n, k)` where each image has its own."""
         raw = self.raw[None]
         if self.network is not None:
             small = F.adaptive_avg_pool2d(as_float(image), LOOKED_AT)
@@ -95,7 +95,7 @@ class LearnedPolicy(Policy):
         return self._within(self.raw + self.answered)
 
     def freeze(self) -> Policy:
-        """The plain policy of today's strengths; those of a network are averaged over images, on the sigmoid's scale."""
+        """The plain policy of today's strengths; of those of a network, the mean over images on the sigmoid's scale."""
         values = self._values(self.mean_widths().detach()[None])
         idle = {name for name, operation in OPERATIONS.items() if operation.colour and self.channels != 3}
         found = {name: 0.0 if name in idle else _constant(value) for name, value in values.items()}
@@ -115,8 +115,6 @@ class LearnedPolicy(Policy):
 
     def _bound(self, name: str) -> float:
         operation = OPERATIONS[name]
-        if operation.form == "probability":
-            return 1.0
         scale = self.size / 224 if operation.pixels else 1.0
         width = operation.width(self.constants[name])
         return min(max(operation.reach * scale, width / HIGHEST_START), max(operation.limit, width / 0.99))

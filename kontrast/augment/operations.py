@@ -1,4 +1,4 @@
-"""What a policy is made of: every operation with its unit, how far it may be learned, and what makes no sense any more."""
+"""What a policy is made of: every operation with its unit, how far it is learned, and where it ends to make sense."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ Range = tuple[Strength, Strength]
 Constant = float | tuple[float, float]
 
 
+EXCHANGED = 0.5
+"""Reach of what turns an image into a counterpart: beyond it, views become those of the counterparts, and no more
+varied, which neither labels nor contrast could tell, while the encoder is to be used on the images themselves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One strength of a policy, and the single number, its width, by which it is learned. At width 0 nothing happens."""
+    """One strength of a policy, and the one number, its width, by which it is learned; at 0 nothing happens."""
 
     part: Literal["geometry", "intensity"]
     what: str
     """With its unit."""
     form: Form = "width"
-    """What a constant is and how a width becomes one: `width` is the number itself, and so is a `probability`; `share`
-    is a range whose distance from 1 is the width, `ratio` one whose logarithm is, and `top` one whose upper end is."""
+    """What a constant is: `width` is the number itself, and so is a `probability`; a `ratio` or a `share` (a ratio
+    below 1) is a range whose logarithm, at its farther end, is the width, and a `top` one whose upper end is."""
     reach: float = 1.0
     """The width up to which it may be learned, for images of 224 px where it is in pixels."""
     limit: float = math.inf
@@ -45,8 +50,6 @@ class Operation:
         if isinstance(constant, float | int):
             return float(constant)
         low, high = constant
-        if self.form == "share":
-            return 1 - low
         return high if self.form == "top" else max(abs(math.log(low)), abs(math.log(high)))
 
     def least(self, constant: Constant) -> float:
@@ -55,9 +58,9 @@ class Operation:
 
     def ends(self) -> tuple[float, float]:
         """Between which numbers a range lies."""
-        if self.form == "share":
-            return 1 - self.limit, 1.0
-        return (0.0, self.limit) if self.form == "top" else (math.exp(-self.limit), math.exp(self.limit))
+        if self.form == "top":
+            return 0.0, self.limit
+        return math.exp(-self.limit), 1.0 if self.form == "share" else math.exp(self.limit)
 
     def at(self, width: Tensor, start: Constant) -> Strength | Range:
         """What a width stands for; both ends of a range move in the proportion that they have in `start`."""
@@ -67,19 +70,19 @@ class Operation:
         if self.form == "top":
             return low, width
         whole = self.width(start)
-        if self.form == "share":
-            return 1 - width, 1 - width * ((1 - high) / whole)
         return torch.exp(width * (math.log(low) / whole)), torch.exp(width * (math.log(high) / whole))
 
     def shown(self, width: Tensor) -> Tensor:
         """The width as the end of the constant that it moves: the smallest share, the largest ratio."""
         if self.form == "share":
-            return 1 - width
+            return (-width).exp()
         return width.exp() if self.form == "ratio" else width
 
 
-def _chance(part: Literal["geometry", "intensity"], what: str, *, colour: bool = False) -> Operation:
-    return Operation(part=part, what=f"probability {what}", form="probability", limit=1.0, colour=colour)
+def _chance(
+    part: Literal["geometry", "intensity"], what: str, *, reach: float = 1.0, colour: bool = False
+) -> Operation:
+    return Operation(part=part, what=f"probability {what}", form="probability", reach=reach, limit=1.0, colour=colour)
 
 
 def _tone(what: str, reach: float, limit: float = 1.0, *, colour: bool = False) -> Operation:
@@ -87,8 +90,8 @@ def _tone(what: str, reach: float, limit: float = 1.0, *, colour: bool = False) 
 
 
 OPERATIONS: dict[str, Operation] = {
-    "area": Operation(part="geometry", what="share of the image area, smallest and largest", form="share", reach=0.75,
-                      limit=0.98),
+    "area": Operation(part="geometry", what="share of the image area, smallest and largest", form="share",
+                      reach=math.log(4), limit=math.log(100)),
     "aspect": Operation(part="geometry", what="width over height, smallest and largest", form="ratio",
                         reach=math.log(2), limit=math.log(10)),
     "scale": Operation(part="geometry", what="magnification, smallest and largest", form="ratio", reach=math.log(2),
@@ -97,8 +100,8 @@ OPERATIONS: dict[str, Operation] = {
     "shear": Operation(part="geometry", what="degrees, largest to either side", reach=30, limit=60),
     "translation": Operation(part="geometry", what="fraction of the side, largest to either side", reach=0.25,
                              limit=1),
-    "flip": _chance("geometry", "of mirroring left and right"),
-    "flip_vertical": _chance("geometry", "of mirroring top and bottom"),
+    "flip": _chance("geometry", "of mirroring left and right", reach=EXCHANGED),
+    "flip_vertical": _chance("geometry", "of mirroring top and bottom", reach=EXCHANGED),
     "elastic": Operation(part="geometry", what="fraction of the side, standard deviation of the displacement",
                          reach=0.1, limit=0.5),
     "probability": _chance("intensity", "of stain, gain, brightness, contrast, saturation, hue and gamma"),
@@ -109,7 +112,7 @@ OPERATIONS: dict[str, Operation] = {
     "saturation": _tone("fraction, largest change", 0.6, colour=True),
     "hue": _tone("fraction of the full circle, largest turn to either side", 0.1, 0.5, colour=True),
     "grey": _chance("intensity", "of losing all colour", colour=True),
-    "inversion": _chance("intensity", "of the negative"),
+    "inversion": _chance("intensity", "of the negative", reach=EXCHANGED),
     "gamma": _tone("largest logarithm of the exponent", 0.7, 3),
     "blur": _chance("intensity", "of Gaussian blur"),
     "sigma": Operation(part="intensity", what="pixels, smallest and largest standard deviation of the blur",

@@ -70,8 +70,15 @@ def run(options: Pretrain) -> Path:
     return options.out
 
 
-def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
-    """Train on images that are already open and split."""
+def pretrain_on(train: ImageSet, options: Pretrain, *, title: str, monitored: ImageSet | None = None) -> None:
+    """Train on images that are already open and split.
+
+    Args:
+        train: The images, with the labels that the method may see.
+        options: How.
+        title: Shown before the progress line.
+        monitored: The same images with the labels by which scores are followed; by default those of `train`.
+    """
     size = options.size or train.size
     if options.method == "supervised":
         require_labels(train, "supervised learning")
@@ -87,7 +94,7 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str) -> None:
     method = build_method(
         options.method, options.config, built, build_policy(options.policy, size, train.channels), train
     )
-    monitor = _monitor(train) if options.evaluate_every else None
+    monitor = _monitor(monitored or train) if options.evaluate_every else None
     claim_folder(options.out, settings(options), resume=options.resume)
     check_same_data(options.out, provenance(train))
     loader = Loader(train, options.batch_size, seed=options.seed, labelled_share=method.labelled_share)

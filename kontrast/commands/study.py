@@ -92,6 +92,14 @@ def run(options: Study) -> Path:
     check_same_data(options.out, found)
     if work.leaks:
         log.warning("%s", work.leaks)
+    for chosen in work.variants.values():
+        if chosen.reads_labels:
+            log.info(
+                "%s learns from labels, so it is pre-trained anew for the labels of each cell: %d times; fewer --draws "
+                "or --fractions make it fewer",
+                chosen.title,
+                work.label_sets(),
+            )
     cells = {
         (arm.key, budget): [
             [work.answers(arm, seed, drawn) for drawn in work.draws(budget, seed)] for seed in work.seeds
@@ -163,6 +171,12 @@ class Work:
             plan.draws(self.train, self.labelled, self.validation, budget, seed=seed, num_draws=self.options.draws)
         )
 
+    def label_sets(self) -> int:
+        """How many different sets of labels the cells of one arm read: a draw, and where it holds images of the
+        validation part, the rest of it once more."""
+        drawn = (one for budget in self.budgets for seed in self.seeds for one in self.draws(budget, seed))
+        return sum(1 + bool(np.isin(self.validation, one.labelled).any()) for one in drawn)
+
     def answers(self, arm: Arm, seed: int, drawn: Draw) -> Answers:
         """What an arm predicts from a draw: read where it is on disk, else made and written."""
         interrupts.check()
@@ -219,16 +233,17 @@ class Work:
         )
 
     def _pretrain(self, key: str, seed: int, seen: Positions, run: Path) -> None:
-        train, variant = self.train, self.variants[key]
-        if variant.reads_labels:
+        train, chosen = self.train, self.variants[key]
+        if chosen.reads_labels:
             assert train.labels is not None
             hidden = np.full_like(train.labels, np.nan if train.is_multilabel else -1)
             hidden[seen] = train.labels[seen]
             train = train.with_labels(hidden, train.classes)
         own = {f.name: getattr(self.options, f.name) for f in fields(Pretrain) if hasattr(self.options, f.name)}
-        own |= {"method": variant.method, "config": variant.config, "out": run, "seed": seed}
-        own |= {"policy": variant.policy or self.options.policy}
-        pretrain_on(train, Pretrain(**own, resume=run.is_dir()), title=f"{variant.title}, seed {seed}")
+        own |= {"method": chosen.method, "config": chosen.config, "out": run, "seed": seed}
+        own |= {"policy": chosen.policy or self.options.policy}
+        title = f"{chosen.title}, seed {seed}"
+        pretrain_on(train, Pretrain(**own, resume=run.is_dir()), title=title, monitored=self.train)
 
 
 def _training(options: Study) -> Fit:

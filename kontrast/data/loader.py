@@ -124,7 +124,7 @@ def _free_memory(device: torch.device) -> int:
 
 
 def _rounds(positions: Positions, size: int, rng: np.random.Generator) -> Iterator[Positions]:
-    """Endless parts of so many positions, each part without repetition; what does not fill one waits for a next round."""
+    """Endless parts of so many positions, none with a repetition; what does not fill one waits for a next round."""
     while True:
         order = rng.permutation(positions)
         yield from (order[start : start + size] for start in range(0, max(1, len(order) - size + 1), max(1, size)))

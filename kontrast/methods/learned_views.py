@@ -55,7 +55,7 @@ class LearnedViews(Method):
         """Divides the cosine similarities; SimCLR's default here."""
         width: int = 128
         """Width of the embedding."""
-        contrast_weight: float = 0.5
+        contrast_weight: float = 0.1
         """Of the contrast in what the policy minimises, without its sign."""
         entropy_weight: float = 0.01
         """Of the mean entropy of the probabilities, which keeps them from 0 and 1."""
@@ -63,7 +63,7 @@ class LearnedViews(Method):
         """Of the mean logarithm of the strengths, which keeps them from 0."""
         producer: Producer = "global"
         """`global` learns one strength an operation; `network` lets a small network say it for each image."""
-        policy_lr: float = 0.03
+        policy_lr: float = 0.1
         """Learning rate of the policy, whatever the batch; it follows no schedule."""
         start: float = 0.05
         """Share of the training after which the policy begins to learn."""
@@ -128,12 +128,13 @@ class LearnedViews(Method):
 
     def _own_terms(self) -> Tensor:
         """What keeps the policy from its ends: entropy of the probabilities, logarithm of the strengths."""
-        position = self.augment.position()
         is_chance = self.augment.is_chance
-        chance, width = position[is_chance], position[~is_chance]
-        own = position.sum() * 0
+        chance = self.augment.mean_widths()[is_chance]
+        width = self.augment.position()[~is_chance]
+        own = self.augment.raw.sum() * 0
         if len(chance):
-            own = own - self.config.entropy_weight * torch.special.entr(torch.stack([chance, 1 - chance])).sum(0).mean()
+            entropy = torch.special.entr(torch.stack([chance, 1 - chance])).sum(dim=0)
+            own = own - self.config.entropy_weight * entropy.mean()
         if len(width):
             own = own - self.config.width_weight * width.clamp(min=1e-12).log().mean()
         return own

@@ -53,7 +53,8 @@ class Encoder(nn.Module):
     def __init__(self, net: nn.Module, spec: EncoderSpec) -> None:
         super().__init__()
         self.net, self.spec = net, spec
-        self.width: int = net.num_features  # type: ignore[assignment]
+        # Some networks, MobileNetV3 among them, end in a layer of another width than their last features.
+        self.width: int = getattr(net, "head_hidden_size", None) or net.num_features  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
