@@ -7,7 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from kontrast.augment.operations import OPERATIONS, Constant, Operation, compose, constants
+from kontrast.augment.operations import OPERATIONS, Constant, Operation, compose, constants, in_use
 from kontrast.augment.policies import Policy
 from kontrast.errors import InputError
 from kontrast.files import whole_file
@@ -27,10 +27,8 @@ def write(policy: Policy, path: Path) -> None:
         f"size: {policy.size}  # pixels, side of the views; for others, what is in pixels is scaled",
         f"padding: {policy.geometry.padding}  # outside the image: {', '.join(PADDINGS)}",
     ]
-    for name, constant in constants(policy).items():
-        operation = OPERATIONS[name]
-        if operation.width(constant) != 0:
-            lines.append(f"{name}: {_text(constant)}  # {operation.what}")
+    found = constants(policy)
+    lines += [f"{name}: {_text(found[name])}  # {OPERATIONS[name].what}" for name in in_use(found, channels=3)]
     with whole_file(path) as partial:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -86,16 +84,20 @@ def _checked(name: str, operation: Operation, value: Any, path: Path) -> Constan
     """The constant of an operation, if it is one within its bounds."""
     if operation.form in ("width", "probability"):
         if not _is_number(value) or not 0 <= value <= operation.limit:
-            raise InputError(f"{name} ({operation.what}) is a number in 0..{operation.limit:g}; {path} has {value!r}")
+            raise InputError(
+                f"{name} ({operation.what}) is a number in 0..{operation.limit:g}; {path} has {value!r}, so change it"
+            )
         return float(value)
     least, most = operation.ends()
     if not isinstance(value, list) or len(value) != 2 or not all(_is_number(end) for end in value):
-        raise InputError(f"{name} ({operation.what}) is a pair such as [{least:g}, {most:g}]; {path} has {value!r}")
+        raise InputError(
+            f"{name} ({operation.what}) is a pair within [{least:g}, {most:g}]; {path} has {value!r}, so change it"
+        )
     low, high = (float(end) for end in value)
     if not least <= low <= high <= most:
         raise InputError(
             f"{name} ({operation.what}) is a pair within {least:g}..{most:g}, the smaller one first; "
-            f"{path} has {value!r}"
+            f"{path} has {value!r}, so change it"
         )
     return low, high
 

@@ -126,14 +126,20 @@ def split(data: ImageSet) -> Parts:
     return Parts(train=data.take(train), test=data.take(test))
 
 
-def require_labels(data: ImageSet, what: str) -> None:
+def require_labels(data: ImageSet, what: str, instead: str = "") -> None:
     """Refuse to go on without labels.
+
+    Args:
+        data: The images.
+        what: What needs labels.
+        instead: Another way out, in words.
 
     Raises:
         InputError: No image has one.
     """
     if not len(data.labelled):
-        raise InputError(f"{what} needs labels; {data.name} has none, so name a table with --labels")
+        way_out = f"name a table with --labels{instead and ', or '}{instead}"
+        raise InputError(f"{what} needs labels; {data.name} has none, so {way_out}")
 
 
 def check_test(test: ImageSet) -> None:
@@ -186,7 +192,7 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
     method = METHODS[named(name, METHODS, "method")]
     if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]
-    require_labels(data, name)
+    require_labels(data, name, method.without_labels)
     if data.labels is not None and data.labels.ndim == 1 and len(np.unique(data.labels[data.labelled])) < 2:
         raise InputError(
             f"{name} tells classes apart, so it needs labels of two or more; all labels of {data.name} are "

@@ -172,8 +172,7 @@ class Work:
         )
 
     def label_sets(self) -> int:
-        """How many different sets of labels the cells of one arm read: a draw, and where it holds images of the
-        validation part, the rest of it once more."""
+        """How many sets of labels an arm reads: every draw, and its rest where it meets the validation part."""
         drawn = (one for budget in self.budgets for seed in self.seeds for one in self.draws(budget, seed))
         return sum(1 + bool(np.isin(self.validation, one.labelled).any()) for one in drawn)
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kontrast.commands.assemble import data_name, write_json
+from kontrast.commands.assemble import build_policy, data_name, write_json
 from kontrast.commands.lineage import learned_from
 from kontrast.commands.provenance import hardware, provenance, versions
 from kontrast.commands.repeat import write_truth
 from kontrast.commands.scoring import main_metric
 from kontrast.data import ImageSet
 from kontrast.data.images import Facts
-from kontrast.study import exhibits, findings, page, verdict
+from kontrast.study import exhibits, findings, lessons, page, verdict
 from kontrast.study.closeup import closeup
-from kontrast.study.contents import Closeup, Page, without_pictures
+from kontrast.study.contents import Closeup, Learned, Page, without_pictures
 from kontrast.study.findings import SCRATCH, Truth, stack
 from kontrast.study.plan import Answers, Arm, Budget
 from kontrast.train.health import sentence
@@ -42,6 +42,7 @@ def write_page(work: Work, cells: Cells) -> Path:
     told = ("title", "verdict", "recommendation", "outlook", "metric", "facts", "counts", "rows", "differences")
     content = {name: getattr(made, name) for name in (*told, "savings", "health", "notes")}
     content["closeup"] = made.closeup and _in_figures(made.closeup)
+    content["learned"] = [_in_numbers(each) for each in made.learned]
     write_json(out / "study.json", {**content, "cost": made.cost, **provenance(work.train)})
     write_truth(out, work.test)
     path = out / "report.html"
@@ -71,6 +72,7 @@ def _page(work: Work, cells: Cells) -> Page:
         differences=tuple(found),
         savings=tuple(sorted(findings.savings(*asked), key=lambda saving: saving.arm != arm.key)),
         **_exhibits(work, cells, arm, fewest),
+        learned=_learned(work, {row.num_labels for row in rows}),
         curves=runs,
         health=_health(runs),
         notes=_notes(work),
@@ -112,6 +114,26 @@ def _in_figures(found: Closeup) -> dict[str, Any]:
     """A closeup without its pictures."""
     hardest = [{key: value for key, value in vars(hard).items() if key != "picture"} for hard in found.hardest]
     return {**vars(replace(found, hardest=())), "hardest": hardest}
+
+
+def _learned(work: Work, budgets: set[int]) -> tuple[Learned, ...]:
+    """What each arm that learned its policy made of it, with each number of labels that the study compares."""
+    found = []
+    for key, chosen in work.variants.items():
+        runs = lessons.read(work.options.out / "runs" / key, size=work.size, channels=work.train.channels)
+        runs = [one for one in runs if one.num_labels is None or one.num_labels in budgets]
+        if runs:
+            start = build_policy(chosen.policy or work.options.policy, work.size, work.train.channels)
+            told = {"key": key, "title": chosen.title, "note": lessons.note(chosen.config)}
+            found.append(lessons.learned(runs, start, work.train, out=work.options.out, **told))
+    return tuple(found)
+
+
+def _in_numbers(found: Learned) -> dict[str, Any]:
+    """What was learned without its pictures, and without the courses, which each run's `metrics.jsonl` has."""
+    kept = [{key: value for key, value in vars(each).items() if key != "courses"} for each in found.operations]
+    told = {key: value for key, value in vars(found).items() if key not in ("views", "operations")}
+    return {**told, "operations": kept}
 
 
 def _repeat(options: Study) -> str:

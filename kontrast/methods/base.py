@@ -44,6 +44,8 @@ class Method(nn.Module, ABC):
 
     fills_space: ClassVar[bool] = True
     """Whether healthy representations use many directions; those that tell few classes apart need not."""
+    without_labels: ClassVar[str] = ""
+    """How a method that reads labels can do without, for the error where there are none."""
     labelled_share: float = 0.0
     """Least share of labelled images that each batch should have."""
     Config: ClassVar[type[Any]]

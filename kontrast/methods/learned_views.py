@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class LearnedViews(Method):
     gradient scaled, and the labels pass a detached encoder (equations 1 to 4 of our design).
     """
 
+    without_labels: ClassVar[str] = "add --mode adversarial, which reads none"
     augment: LearnedPolicy
 
     @dataclass(frozen=True, kw_only=True)

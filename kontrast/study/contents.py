@@ -279,6 +279,99 @@ class Gallery:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ending:
+    """Where the runs with one number of labels left an operation, in its unit."""
+
+    num_labels: int | None
+    """None where the method reads no labels."""
+
+    num_runs: int
+    value: float
+    """The mean over these runs."""
+
+    low: float
+    """The smallest of them."""
+
+    high: float
+    """The largest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """An operation in one run, in its unit."""
+
+    title: str
+    """Such as "48 labels, seed 0"."""
+
+    num_labels: int | None
+    epochs: tuple[float, ...]
+    """0 for the start, then every epoch."""
+
+    values: tuple[float, ...]
+    """At the start, then the mean over each epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedOperation:
+    """One operation of an augmentation policy that was learned; of a range, the end that moves."""
+
+    name: str
+    """As `--policy` files have it."""
+
+    what: str
+    """With its unit, such as "degrees, largest to either side"."""
+
+    nothing: float
+    """The value at which it does nothing."""
+
+    start: float
+    ends: tuple[Ending, ...]
+    """One for each number of labels, the fewest first."""
+
+    courses: tuple[Course, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A training image and views of it under two policies, each pair of views from the same draw."""
+
+    name: str
+    original: Picture
+    before: tuple[Picture, ...]
+    after: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What an arm made of its augmentation policy."""
+
+    title: str
+    key: str
+    """Names its runs."""
+
+    note: str
+    """What its policy aims at, and when, in sentences."""
+
+    findings: tuple[str, ...]
+    """For each number of labels, what became stronger and what weaker, in sentences."""
+
+    operations: tuple[LearnedOperation, ...]
+    """At least one."""
+
+    run: str
+    """Whose policy is shown as an example: "48 labels, seed 0"."""
+
+    views: tuple[Compared, ...]
+    """Under the policy of the start and under that of the example."""
+
+    policy: str
+    """The example as YAML."""
+
+    path: str
+    """Of its file, from the folder of the study."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassCount:
     """How many images a class has on each side."""
 
@@ -317,6 +410,9 @@ class Page:
     atlas: Atlas | None = None
     queries: tuple[Query, ...] = ()
     gallery: Gallery | None = None
+    learned: tuple[Learned, ...] = ()
+    """One an arm that learned its augmentation policy."""
+
     curves: Mapping[str, Curve]
     """By name of the run. It belongs to the arm whose key, or else the first part of it, the name holds as a word:
     `simclr-seed-0` to the arm `simclr`, or to `simclr-linear` and `simclr-finetune` together. A row may hold `epoch`,
@@ -341,5 +437,6 @@ def without_pictures(page: Page) -> Page:
     """The page with no image on it, for data whose images must not leave their folder."""
     near = page.closeup and replace(page.closeup, hardest=tuple(replace(h, picture=None) for h in page.closeup.hardest))
     far = page.atlas and replace(page.atlas, sheet=None)
+    learned = tuple(replace(each, views=()) for each in page.learned)
     notes = (*page.notes, "Images are left out of this page, as was asked for.")
-    return replace(page, closeup=near, atlas=far, queries=(), gallery=None, notes=notes)
+    return replace(page, closeup=near, atlas=far, queries=(), gallery=None, learned=learned, notes=notes)

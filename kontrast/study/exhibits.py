@@ -15,7 +15,7 @@ from kontrast.augment.policies import Policy
 from kontrast.data import ImageSet
 from kontrast.data.images import SCALES
 from kontrast.study.closeup import NO_LABEL, label_text
-from kontrast.study.contents import Atlas, ClassCount, Gallery, Neighbour, Picture, Projection, Query
+from kontrast.study.contents import Atlas, ClassCount, Compared, Gallery, Neighbour, Picture, Projection, Query
 from kontrast.study.pictures import encoded, picture, sheet, shown, window
 
 Floats = NDArray[np.float32]
@@ -28,6 +28,7 @@ AROUND = 10
 """Neighbours by which the purity of an atlas is told."""
 QUERIES, NEIGHBOURS = 6, 5
 IMAGES, VIEWS = 6, 6
+COMPARED_IMAGES, COMPARED_VIEWS = 4, 6
 SIDE = 96
 """Of pictures beside each other, in pixels."""
 
@@ -81,18 +82,24 @@ def queries(train: ImageSet, test: ImageSet, train_features: Floats, test_featur
 
 def gallery(train: ImageSet, policy: Policy, *, name: str, size: int) -> Gallery:
     """Views of a few training images, as training makes them."""
-    chosen = np.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().astype(np.int64)
-    stored = train.batch(chosen).image
-    generator = torch.Generator().manual_seed(0)
-    views = torch.stack([policy(stored, generator) for _ in range(VIEWS)], dim=1)
-    rows = zip(chosen, views, strict=True)
+    chosen = _evenly(train, IMAGES)
+    rows = zip(chosen, _views(train, chosen, policy, VIEWS), strict=True)
     return Gallery(
         note=f"Policy {name}; the encoder sees {size} × {size} pixels.",
-        rows=tuple(
-            (picture(train, int(position), side=SIDE), *_of_views(row, train.pixels[train.rows[position]]))
-            for position, row in rows
-        ),
+        rows=tuple((picture(train, int(position), side=SIDE), *views) for position, views in rows),
         names=tuple(train.names[position] for position in chosen),
+    )
+
+
+def compared(train: ImageSet, before: Policy, after: Policy) -> tuple[Compared, ...]:
+    """A few training images, and views of them under two policies of the same operations, from the same draws."""
+    chosen = _evenly(train, COMPARED_IMAGES)
+    both = (_views(train, chosen, policy, COMPARED_VIEWS) for policy in (before, after))
+    return tuple(
+        Compared(
+            name=train.names[position], original=picture(train, int(position), side=SIDE), before=earlier, after=later
+        )
+        for position, earlier, later in zip(chosen, *both, strict=True)
     )
 
 
@@ -192,6 +199,20 @@ def _told(data: ImageSet, position: int) -> dict[str, Any]:
     label = None if data.labels is None else label_text(data.labels[position], data.classes)
     label = None if label == NO_LABEL else label
     return {"picture": picture(data, position, side=SIDE), "name": data.names[position], "label": label}
+
+
+def _evenly(data: ImageSet, most: int) -> NDArray[np.int64]:
+    """At most so many positions, from the first to the last."""
+    return np.linspace(0, len(data) - 1, min(most, len(data))).round().astype(np.int64)
+
+
+def _views(train: ImageSet, chosen: NDArray[np.int64], policy: Policy, num_views: int) -> Iterator[tuple[Picture, ...]]:
+    """For each chosen image its views under a policy, always the same ones."""
+    stored = train.batch(chosen).image
+    generator = torch.Generator().manual_seed(0)
+    views = torch.stack([policy(stored, generator) for _ in range(num_views)], dim=1)
+    for position, row in zip(chosen, views, strict=True):
+        yield tuple(_of_views(row, train.pixels[train.rows[position]]))
 
 
 def _of_views(views: torch.Tensor, original: NDArray[Any]) -> Iterator[Picture]:

@@ -95,6 +95,7 @@ def curves(
     label: str,
     axis: str = "epoch",
     percent: bool = False,
+    within: Sequence[float] = (),
     width: int = 330,
     height: int = 190,
 ) -> str:
@@ -105,6 +106,7 @@ def curves(
         label: What a screen reader says instead of the figure.
         axis: What `x` is.
         percent: Whether the values are shares in 0..1.
+        within: What the vertical axis holds in any case.
         width: In CSS pixels.
         height: In CSS pixels.
     """
@@ -125,6 +127,9 @@ def curves(
             axes.plot(
                 line.x, y, markevery=[last], **look(line.style, linewidth=1.5 if len(lines) < 8 else 1.1, markersize=5)
             )
+        if within:
+            axes.update_datalim([(0, value) for value in within], updatex=False)
+            axes.autoscale_view()
 
     return svg(paint, width=width, height=height, margins=(46, 12, 40, 8), label=label)
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kontrast.files import whole_file
-from kontrast.study import looks, maps, sections, training, wording
+from kontrast.study import learned, looks, maps, sections, training, wording
 from kontrast.study.arms import arms_of, runs_of
 from kontrast.study.contents import Page, Picture
 
@@ -55,6 +55,7 @@ def render(page: Page) -> str:
             maps=maps.maps(page.atlas),
             classes=maps.key(page.atlas),
             agreeing=sections.agreeing(page.queries),
+            learned=learned.exhibits(page.learned),
             axes=training.axes(runs),
             panels=training.panels(arms, runs),
             run_keys=[
@@ -97,6 +98,8 @@ def environment() -> Environment:
         "share": wording.share,
         "points": wording.points,
         "number": wording.number,
+        "figure": wording.figure,
+        "with_labels": wording.with_labels,
         "interval": wording.interval,
         "shorten": wording.shorten,
         "needed": wording.needed,

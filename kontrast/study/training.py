@@ -45,6 +45,9 @@ class Axis(NamedTuple):
     """What stands below a panel."""
 
 
+EPOCHS = Axis("epoch", "Epochs", "epoch")
+
+
 class Panel(NamedTuple):
     """One small figure of the training and health curves."""
 
@@ -56,7 +59,7 @@ class Panel(NamedTuple):
 def axes(runs: Runs) -> list[Axis]:
     """Epochs, and encoder passes and time where every row of every run has them: fair to all runs, or not there."""
     rows = [row for group in runs.values() for curve in group for row in curve]
-    found = [Axis("epoch", "Epochs", "epoch")]
+    found = [EPOCHS]
     if rows and all("passes" in row for row in rows):
         found.append(Axis("passes", "Encoder passes", "images through an encoder"))
     if rows and all("seconds" in row for row in rows):
@@ -83,14 +86,18 @@ def _panel(measure: str, title: str, hint: str, arms: Mapping[str, Arm], runs: R
         lines = [_line(measure, arms[name], curve, axis) for name, group in runs.items() for curve in group]
         lines = [line for line in lines if any(math.isfinite(y) for y in line.y)]
         if lines:
-            drawings.append((axis, _drawing(measure, title, lines, axis)))
+            percent = measure.endswith("accuracy")
+            drawings.append((axis, drawing(lines, title=title, axis=axis, percent=percent)))
     return Panel(title, hint, tuple(drawings))
 
 
-def _drawing(measure: str, title: str, lines: Sequence[Line], axis: Axis) -> Markup:
+def drawing(
+    lines: Sequence[Line], *, title: str, axis: Axis = EPOCHS, percent: bool = False, within: Sequence[float] = ()
+) -> Markup:
+    """One panel, with where each line starts and ends for who cannot see it; `percent` and `within` as in `curves`."""
     label = f"{title} by {axis.unit}. " + " ".join(_said(line, axis) for line in lines)
-    percent = measure.endswith("accuracy")
-    return Markup(figures.curves([_thin(line) for line in lines], label=label, axis=axis.unit, percent=percent))
+    thin = [_thin(line) for line in lines]
+    return Markup(figures.curves(thin, label=label, axis=axis.unit, percent=percent, within=within))
 
 
 def _line(measure: str, arm: Arm, curve: Curve, axis: Axis) -> Line:

@@ -46,6 +46,17 @@ def number(value: float, *, decimals: int = 2) -> str:
     return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "not defined"
 
 
+def figure(value: float) -> str:
+    """Write a number of any size with three digits, as far as thousandths."""
+    text = f"{value:#.3g}".rstrip(".") if abs(value) >= 0.001 else f"{value:.3f}"
+    return text.replace("-", "−")
+
+
+def with_labels(num_labels: int | None) -> str:
+    """Say how many labels a method had: "with 48 labels"; "without labels" for None."""
+    return "without labels" if num_labels is None else f"with {count(num_labels, 'label')}"
+
+
 def interval(score: Score) -> str:
     """Write the ends of an interval in per cent, without the unit."""
     return bracket(score.low, score.high)

@@ -22,10 +22,15 @@ from kontrast.study.contents import (
     ClassTable,
     Closeup,
     Column,
+    Compared,
     Confusion,
+    Course,
     Difference,
+    Ending,
     Gallery,
     Hard,
+    Learned,
+    LearnedOperation,
     Neighbour,
     Page,
     Picture,
@@ -83,6 +88,7 @@ def full():
         atlas=atlas(),
         queries=(_query(),),
         gallery=Gallery(note="Policy chest.", rows=((picture(1), picture(2), picture(3)),), names=("a/train.png",)),
+        learned=(learned(),),
         curves={f"{arm}-seed-{seed}": _curve() for arm in ("simclr", "moco") for seed in range(2)},
         health=("No run looked collapsed.",),
         notes=("One hospital only.",),
@@ -111,6 +117,50 @@ def atlas(num_images=9, classes=CLASSES, tile=8, columns=4):
         tile=tile,
         columns=columns,
     )
+
+
+def learned():
+    return Learned(
+        title="LearnedViews",
+        key="learned_views",
+        note="In mode semi, the policy learns.",
+        findings=("With 86 labels, in both runs: area became stronger.", "With 214 labels, the policy never moved."),
+        operations=(
+            _operation("area", "share of the image area, smallest", 1.0, 0.4, -0.1),
+            _operation("rotation", "degrees, largest to either side", 0.0, 15.0, 7.46),
+        ),
+        run="86 labels, seed 0",
+        views=(
+            Compared(
+                name="a/learned.png",
+                original=picture(30),
+                before=(picture(31), picture(32)),
+                after=(picture(33), picture(34)),
+            ),
+        ),
+        policy="size: 28\narea: [0.3, 1.0]\n",
+        path="runs/learned_views/seed-0-labels-86-0badcafe/policy.yaml",
+    )
+
+
+def _operation(name, what, nothing, start, step):
+    """Moved by a step with 86 labels, by 1.1 of it in the second run, and not at all with 214."""
+    moved = (start + step, start + 1.1 * step)
+    ends = (
+        Ending(num_labels=86, num_runs=2, value=start + 1.05 * step, low=min(moved), high=max(moved)),
+        Ending(num_labels=214, num_runs=1, value=start, low=start, high=start),
+    )
+    moves = ((86, 0, step), (86, 1, 1.1 * step), (214, 0, 0.0))
+    courses = tuple(
+        Course(
+            title=f"{labels} labels, seed {seed}",
+            num_labels=labels,
+            epochs=(0.0, 1.0, 2.0),
+            values=(start, start + move / 2, start + move),
+        )
+        for labels, seed, move in moves
+    )
+    return LearnedOperation(name=name, what=what, nothing=nothing, start=start, ends=ends, courses=courses)
 
 
 def _row(arm, labels, i, j):
@@ -309,7 +359,7 @@ TEST = np.arange(200) % 2
 VALIDATION = np.arange(50) % 2
 TRUTH = Truth(test=TEST, test_groups=None, validation=VALIDATION)
 FEW, MANY = Budget(fraction=0.1), Budget(fraction=1.0)
-ALL_ARMS = arms(("simclr", "byol"), ("linear",), "none")
+ALL_ARMS = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear",), "none")
 
 
 def probabilities(labels, accuracy, seed):

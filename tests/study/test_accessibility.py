@@ -35,6 +35,22 @@ def written(full, full_html, tmp_path_factory):
     return path
 
 
+def of_hostile(learned, evil):
+    """A policy that was learned, with hostile names."""
+    (each,) = learned.views
+    return replace(
+        learned,
+        title=evil[3],
+        note=" ".join(HOSTILE),
+        findings=evil,
+        operations=tuple(replace(learned.operations[0], name=text, what=text) for text in evil),
+        run=evil[3],
+        views=tuple(replace(each, name=text) for text in evil),
+        policy="\n".join(HOSTILE),
+        path=evil[3],
+    )
+
+
 @pytest.fixture(scope="session")
 def hostile(full, tmp_path_factory):
     """A page with hostile names and labels wherever foreign ones come in, without the policy that would help."""
@@ -65,6 +81,7 @@ def hostile(full, tmp_path_factory):
         atlas=replace(full.atlas, title=evil[3], classes=evil, names=(*evil, *evil[:3])),
         queries=(replace(full.queries[0], name=evil[3], label=evil[3], neighbours=near),),
         gallery=replace(full.gallery, note=evil[3], names=(evil[3],)),
+        learned=(of_hostile(full.learned[0], evil),),
         skipped=tuple((text, text) for text in evil),
         settings="\n".join(HOSTILE),
         cost=dict(zip(evil, evil, strict=True)),
@@ -178,7 +195,7 @@ def test_the_map_shows_the_image_next_to_the_pointer_and_none_far_from_all(brows
 def test_the_other_projection_and_axis_are_chosen_without_a_script(browser, written):
     browser.open(written, scripts=False)
     shown = (
-        "[...document.querySelectorAll('.map, .panels figure:first-child > div')]"
+        "[...document.querySelectorAll('.map, .training .panels figure:first-child > div')]"
         ".filter(each => each.getBoundingClientRect().width > 0).map(each => each.getAttribute('class'))"
     )
 

@@ -12,6 +12,8 @@ from PIL import Image
 from kontrast import data
 from kontrast.augment import policies
 from kontrast.study.exhibits import (
+    COMPARED_IMAGES,
+    COMPARED_VIEWS,
     IMAGES,
     MOST_POINTS,
     NEIGHBOURS,
@@ -19,6 +21,7 @@ from kontrast.study.exhibits import (
     VIEWS,
     atlas,
     class_counts,
+    compared,
     gallery,
     queries,
     stratified,
@@ -146,6 +149,19 @@ def test_the_gallery_shows_images_and_then_views_of_the_size_that_the_encoder_se
     first = np.asarray(Image.open(BytesIO(found.rows[0][0].data)))
     assert (first == train.pixels[train.rows[0], 0, 0, 0]).all()
     assert found == gallery(train, policies.natural(16), name="natural", size=16)
+
+
+def test_views_under_two_policies_come_from_the_same_draws():
+    train = image_set(np.arange(20) % 3)
+    train = replace(train, pixels=np.random.default_rng(0).integers(0, 256, train.pixels.shape, dtype=np.uint8))
+    before, after = policies.digits(16), policies.digits(16)
+    after.geometry.rotation = 90.0
+    found = compared(train, before, after)
+    assert len(found) == COMPARED_IMAGES
+    assert all(len(one.before) == len(one.after) == COMPARED_VIEWS for one in found)
+    assert all(one.before != one.after for one in found)
+    assert all(one.before == one.after for one in compared(train, before, policies.digits(16)))
+    assert [one.original for one in found] == [one.original for one in compared(train, after, before)]
 
 
 def test_views_of_sixteen_bits_are_as_bright_as_their_original():

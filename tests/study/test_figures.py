@@ -163,6 +163,16 @@ def test_panels_name_their_axis_and_write_large_numbers_short():
     assert {"1 M", "2 M"} <= set(texts(svg))
 
 
+def test_a_panel_holds_the_values_it_is_told_to_and_then_a_small_step_looks_small():
+    def ticks(**how):
+        level = Line(title="", style=line().style, x=[10, 20], y=[0.40, 0.41])
+        return re.findall(r">(0[.]\d+|1)</text>", figures.curves([level], label="", **how))
+
+    assert len(ticks()) > 1
+    assert all(0.39 < float(tick) < 0.42 for tick in ticks())
+    assert ticks(within=[1.0]) == ["0.4", "0.6", "0.8", "1"]
+
+
 def test_a_reliability_diagram_survives_an_empty_arm_and_one_without_numbers():
     look = styles(["method", "baseline"])
     empty = bins(confidence=(), accuracy=(), count=())

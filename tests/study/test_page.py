@@ -210,6 +210,16 @@ def test_the_scope_of_the_intervals_is_said_once():
     assert Reader(rendered()).text.count("over seeds, draws and test images") == 1
 
 
+def test_the_table_of_a_learned_policy_holds_where_each_operation_began_and_ended(full_html):
+    cells = Reader(full_html).cells()
+    heads = ["Operation", "Start", "End with 86 labels", "End with 214 labels", "Does nothing at", "What its number is"]
+    at = cells.index(heads)
+    assert cells[at + 1 : at + 3] == [
+        ["area", "0.400", "0.295 0.290 to 0.300", "0.400", "1", "share of the image area, smallest"],
+        ["rotation", "15.0", "22.8 22.5 to 23.2", "15.0", "0", "degrees, largest to either side"],
+    ]
+
+
 def test_data_health_notes_settings_versions_and_command_are_there():
     text = Reader(rendered()).text
     for said in (
@@ -353,7 +363,13 @@ ORDER = [
         "Scores by number",
     ),
     *("Labels saved", "Paired differences", "Class by class", "Map of the test images", "Nearest neighbours"),
-    *("What the augmentation does", "Training and health", "What to keep in mind", "To repeat this study"),
+    *(
+        "What the augmentation does",
+        "What was learned",
+        "Training and health",
+        "What to keep in mind",
+        "To repeat this study",
+    ),
 ]
 
 
@@ -373,6 +389,7 @@ def test_the_sections_come_in_the_order_in_which_a_reader_asks(full):
         ("atlas", None, ["Map of", "data-code", "projection-1", 'class="plot']),
         ("queries", (), ["Nearest neighbours", "cosine"]),
         ("gallery", None, ["augmentation does", 'class="views']),
+        ("learned", (), ["What was learned", "Learned policy", 'class="strip', "--policy"]),
         ("cost", {}, ["Hardware"]),
         ("repeat", "", ["its folder holds"]),
         ("notes", (), ["keep in mind"]),

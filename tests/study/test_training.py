@@ -66,3 +66,10 @@ def test_a_short_line_is_left_as_it_is():
 def test_a_measure_that_no_run_has_gets_no_panel():
     assert [panel.title for panel in training.panels({"simclr": Arm("SimCLR", LOOK)}, runs())] == ["Loss of SimCLR"]
     assert training.panels({"simclr": Arm("SimCLR", LOOK)}, runs(loss=True)) == []
+
+
+def test_what_a_method_says_of_its_policy_gets_no_panel_here():
+    found = runs()
+    for row in found["simclr"][0]:
+        row |= {"policy.rotation": 15.0, "policy.contrast": 0.4, "contrast": 4.0, "labels": 1.8, "objective": -0.2}
+    assert [panel.title for panel in training.panels({"simclr": Arm("SimCLR", LOOK)}, found)] == ["Loss of SimCLR"]

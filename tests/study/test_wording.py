@@ -57,3 +57,17 @@ def test_control_characters_become_visible_and_letters_stay():
     assert wording.visible("a\x00b\x1b\tc\n") == "a␀b␛\tc\n"
     assert wording.visible("\u202egnp.exe\udcff") == "\ufffdgnp.exe\ufffd"
     assert wording.visible("صورة Ω 深") == "صورة Ω 深"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(22.494, "22.5"), (0.4, "0.400"), (4 / 3, "1.33"), (180, "180"), (0, "0.000"), (1e-7, "0.000"), (-0.25, "−0.250")],
+)
+def test_a_number_of_any_size_has_three_digits_as_far_as_thousandths(value, expected):
+    assert wording.figure(value) == expected
+
+
+def test_a_method_is_said_to_have_its_labels_or_none():
+    assert [wording.with_labels(count) for count in (1, 1200, None)] == [
+        "with 1 label", "with 1,200 labels", "without labels",
+    ]  # fmt: skip
