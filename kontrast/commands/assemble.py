@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 
 from kontrast import data as data_package
 from kontrast.augment import policy_file
+from kontrast.augment.geometry import resize
 from kontrast.augment.policies import POLICIES, Policy
+from kontrast.batch import as_float
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet, hold_out
 from kontrast.data.reading import Axis, Reading
@@ -25,6 +29,9 @@ from kontrast.files import whole_file
 from kontrast.methods import METHODS, Method
 from kontrast.nn.classifier import is_classifier
 from kontrast.nn.encoders import Encoder, Stem, encoder
+from kontrast.nn.norms import Affine, kind
+
+log = logging.getLogger("kontrast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +75,11 @@ class DataOptions:
     """Share of files that may be unreadable; they are named and skipped."""
 
 
+NormChoice = Literal["own", "batch", "group", "sync"]
+RECALIBRATED_BY = 1024
+"""Training images at most by which running statistics are set, in batches of 128."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
     """Which encoder, and what it is shown."""
@@ -78,6 +90,11 @@ class EncoderOptions:
     """`small` keeps full resolution at the input (costs more, sees more); `auto` does so below 64 px."""
     init: str = "none"
     """`none` for random weights, `pretrained` for timm's own, or a .safetensors, .npz or .pth, or a run."""
+    norm: NormChoice = "own"
+    """Convert the encoder's norms: `batch` or `group`, or `sync`, which is batch norm over all processes."""
+    norm_affine: Affine = "reset"
+    """Of converted norms: `reset` begins them afresh, `keep` takes scale and shift over, `recalibrate` also sets their
+    running statistics by the training images."""
     policy: str = "natural"
     """Augmentation: ct, dermoscopy, digits, histology, mri, natural, randaugment, ultrasound or xray, or a .yaml file
     such as the policy.yaml that every run leaves; see `data preview`."""
@@ -169,7 +186,17 @@ def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: 
         init=options.init,
         mean=mean,
         std=tuple(max(value, 1e-3) for value in std),
+        norm=None if options.norm == "own" else options.norm,
+        affine=options.norm_affine,
+        images=_some_images(train, size),
     )
+
+
+def _some_images(train: ImageSet, size: int) -> Iterator[Tensor]:
+    """Batches of training images, evenly spaced, in 0..1 at the size that the encoder sees."""
+    chosen = np.linspace(0, len(train) - 1, min(len(train), RECALIBRATED_BY)).round().astype(np.int64)
+    for start in range(0, len(chosen), 128):
+        yield resize(as_float(train.batch(chosen[start : start + 128]).image), size)
 
 
 def build_policy(name: str, size: int, channels: int) -> Policy:
@@ -190,6 +217,12 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
         InputError: The method learns from labels, and the data have none, or only one class.
     """
     method = METHODS[named(name, METHODS, "method")]
+    if method.prefers_batch_norm and kind(built.net) == "group":
+        log.warning(
+            "%s meets an encoder with group norm, from which it learned little in Lu et al., 2021 (with weight "
+            "standardisation BYOL did well in Richemond et al., 2020); --norm batch converts it",
+            name,
+        )
     if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]
     require_labels(data, name, method.without_labels)

@@ -215,7 +215,10 @@ class Work:
 
     def _encoder(self, arm: Arm, seed: int, seen: Positions) -> Encoder:
         if arm.method is None:
-            chosen = replace(self.options, init=self.options.init if arm.start == "given" else "none")
+            # Before any training, given weights know nothing without their own norms, and random ones with converted
+            # norms need statistics of the data to give finite numbers.
+            changed = {"norm": "own"} if arm.start == "given" else {"init": "none", "norm_affine": "recalibrate"}
+            chosen = replace(self.options, **changed)  # type: ignore[arg-type]
             return build_encoder(chosen, self.train, self.size, seed=seed).to(choose_device(self.options.device))
         run = self._run(arm.method, seed, seen)
         if not (run / "encoder.safetensors").is_file():

@@ -44,6 +44,8 @@ class Method(nn.Module, ABC):
 
     fills_space: ClassVar[bool] = True
     """Whether healthy representations use many directions; those that tell few classes apart need not."""
+    prefers_batch_norm: ClassVar[bool] = False
+    """Whether it is known to learn less with group norm in its encoder."""
     without_labels: ClassVar[str] = ""
     """How a method that reads labels can do without, for the error where there are none."""
     labelled_share: float = 0.0

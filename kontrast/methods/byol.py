@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from kontrast.nn.heads import mlp
 
 class BYOL(Method):
     """A student predicts what a slowly moving teacher makes of the other view; there are no negatives (algorithm 1)."""
+
+    prefers_batch_norm: ClassVar[bool] = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

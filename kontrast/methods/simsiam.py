@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -17,6 +17,8 @@ from kontrast.nn.heads import mlp
 
 class SimSiam(Method):
     """Each view predicts the other; stopping the gradient of the target prevents collapse (algorithm 1)."""
+
+    prefers_batch_norm: ClassVar[bool] = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,8 @@ from kontrast.batch import as_float
 from kontrast.errors import InputError
 from kontrast.files import whole_file
 from kontrast.nn.import_timm import import_timm
+from kontrast.nn.norms import Affine, Norm, convert_norm
+from kontrast.nn.norms import rebuild_lines as norm_lines
 from kontrast.nn.weights import load_weights
 
 Stem = Literal["auto", "standard", "small"]
@@ -42,6 +44,8 @@ class EncoderSpec:
     """Subtracted from each channel of an image in 0..1; one value serves all channels."""
     std: tuple[float, ...] = (0.25,)
     """Then divided by, likewise."""
+    norm: Norm | None = None
+    """What its norms were converted to; None where they are the architecture's own."""
 
 
 class Encoder(nn.Module):
@@ -74,6 +78,9 @@ def encoder(
     init: str = "none",
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.25,),
+    norm: Norm | None = None,
+    affine: Affine = "reset",
+    images: Iterable[Tensor] | None = None,
 ) -> Encoder:
     """Build an encoder.
 
@@ -85,11 +92,15 @@ def encoder(
         init: `none` for random weights, `pretrained` for timm's own, or the path of a `.safetensors`, `.npz` or `.pth`.
         mean: Subtracted from images in 0..1. `pretrained` weights, and a run's, bring their own mean and deviation.
         std: Divided by afterwards.
+        norm: `batch`, `group` or `sync`: convert the norms of the network, after its weights are loaded.
+        affine: What becomes of their scale and shift; see `norms.convert_norm`.
+        images: Batches in 0..1 for `affine="recalibrate"`.
 
     Raises:
         InputError: Unknown name (with near ones), no small stem for this architecture, or weights that do not fit.
     """
-    if init not in ("none", "pretrained") and (saved := _spec_beside(Path(init))):
+    saved = None if init in ("none", "pretrained") else _spec_beside(Path(init))
+    if saved is not None:
         mean, std = (_fit_channels(values, channels) for values in (saved.mean, saved.std))
     net = _create(name, channels=channels, size=size, pretrained=init == "pretrained")
     if init == "pretrained":
@@ -106,8 +117,14 @@ def encoder(
         name=name, channels=channels, stem="small" if small else "standard", size=size, mean=mean, std=std
     )
     built = Encoder(net, spec)
+    if saved is not None and saved.norm is not None:  # the names of weights do not tell one norm from another
+        convert_norm(built.net, saved.norm)
+        built.spec = replace(spec, norm=saved.norm)
     if init not in ("none", "pretrained"):
         load_weights(built.net, Path(init))
+    if norm is not None:
+        convert_norm(built, norm, affine=affine, images=images)
+        built.spec = replace(spec, norm="batch" if norm == "sync" else norm)
     return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -132,7 +149,8 @@ def load_encoder(path: Path) -> Encoder:
         raise InputError(
             f"an encoder is a .safetensors file with its .json beside it; {path} is not, so give a finished run"
         )
-    built = encoder(spec.name, channels=spec.channels, size=spec.size, stem=spec.stem, mean=spec.mean, std=spec.std)
+    told = {key: getattr(spec, key) for key in ("channels", "size", "stem", "mean", "std", "norm")}
+    built = encoder(spec.name, **told)
     try:
         built.net.load_state_dict(load_file(path), strict=True)
     except (RuntimeError, SafetensorError) as error:
@@ -151,6 +169,8 @@ def rebuild_lines(built: Encoder, file: str) -> list[str]:
     ]
     if spec.stem == "small":
         lines += _small_stem_lines(built.net)
+    if spec.norm is not None:
+        lines += norm_lines(spec.norm)
     return [*lines, f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"]
 
 
@@ -204,7 +224,8 @@ def _spec_beside(path: Path) -> EncoderSpec | None:
         return None
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        fields = {k: known[k] for k in EncoderSpec.__dataclass_fields__}
+        fields = {"norm": None, **known}
+        fields = {k: fields[k] for k in EncoderSpec.__dataclass_fields__}
     except ValueError as error:
         raise InputError(f"{file} is not a whole JSON file ({error}), so export the run again") from error
     except (KeyError, TypeError) as error:

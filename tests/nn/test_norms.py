@@ -1,0 +1,176 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from kontrast.augment.policies import natural
+from kontrast.batch import Batch
+from kontrast.errors import InputError
+from kontrast.methods import SimSiam
+from kontrast.nn.encoders import encoder, load_encoder, rebuild_lines, save_encoder
+from kontrast.nn.norms import convert_norm, kind
+
+BIT = "resnetv2_50x1_bit"
+SMALL = "test_efficientnet_gn"
+
+
+def noise(n=6, side=32, seed=0):
+    return torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def built(name, *, seed=0, **options):
+    torch.manual_seed(seed)
+    return encoder(name, channels=1, size=32, stem="standard", **options)
+
+
+def layers(net, of):
+    return {name: layer for name, layer in net.named_modules() if isinstance(layer, of)}
+
+
+def learned(name):
+    """An encoder whose scales and shifts are not those of a fresh one."""
+    source = built(name)
+    for parameter in source.parameters():
+        if parameter.ndim == 1:
+            parameter.data.uniform_(0.5, 2)
+    return source
+
+
+def test_bit_has_49_norms_and_53_convolutions_after_conversion_as_before():
+    net = built(BIT).net
+    for norm in (nn.GroupNorm, nn.BatchNorm2d):
+        assert len(layers(net, norm)) == 49
+        assert len(layers(net, nn.Conv2d)) == 53
+        convert_norm(net, "batch")
+
+
+@pytest.mark.parametrize("name", [BIT, SMALL])
+def test_after_reset_every_norm_is_fresh_and_every_convolution_the_same_bit_for_bit(name):
+    from timm.layers import BatchNormAct2d
+
+    net = learned(name).net
+    before, weights = layers(net, nn.GroupNorm), {k: v.clone() for k, v in net.state_dict().items()}
+    convert_norm(net, "batch")
+    norms, convolutions = layers(net, BatchNormAct2d), layers(net, nn.Conv2d)
+    assert not layers(net, nn.GroupNorm)
+    assert list(norms) == list(before)
+    assert convolutions
+    for key, new in norms.items():
+        assert (new.weight == 1).all()
+        assert (new.bias == 0).all()
+        assert (new.running_mean == 0).all()
+        assert (new.running_var == 1).all()
+        assert new.act is before[key].act
+        assert new.num_features == before[key].num_channels
+    for key, convolution in convolutions.items():
+        assert torch.equal(convolution.weight, weights[f"{key}.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "kind_before"), [(SMALL, "batch", nn.GroupNorm), ("test_byobnet", "group", nn.BatchNorm2d)]
+)
+def test_keep_takes_scale_and_shift_over(name, to, kind_before):
+    net = learned(name).net
+    before = layers(net, kind_before)
+    convert_norm(net, to, affine="keep")
+    for key, old in before.items():
+        new = net.get_submodule(key)
+        assert type(new) is not type(old)
+        assert torch.equal(new.weight, old.weight)
+        assert torch.equal(new.bias, old.bias)
+
+
+def test_recalibrated_statistics_are_the_means_over_batches_of_what_each_layer_gets():
+    net = learned(SMALL).net.eval()
+    batches = [noise(seed=0), noise(seed=1)]
+    convert_norm(net, "batch", affine="recalibrate", images=batches)
+    found = {key: (n.running_mean.clone(), n.running_var.clone()) for key, n in layers(net, nn.BatchNorm2d).items()}
+    seen = {key: [] for key in found}
+    for key, norm in layers(net, nn.BatchNorm2d).items():
+        norm.register_forward_pre_hook(lambda _, given, key=key: seen[key].append(given[0].detach().clone()))
+        norm.train()
+    with torch.no_grad():
+        for batch in batches:
+            net(batch)
+    for key, (mean, variance) in found.items():
+        torch.testing.assert_close(mean, torch.stack([x.mean((0, 2, 3)) for x in seen[key]]).mean(0))
+        expected = torch.stack([x.transpose(0, 1).flatten(1).var(dim=1) for x in seen[key]]).mean(0)
+        torch.testing.assert_close(variance, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_recalibration_leaves_modes_and_momenta_as_they_were_and_needs_images():
+    net = learned(SMALL).net.train()
+    convert_norm(net, "batch", affine="recalibrate", images=[noise()])
+    assert all(layer.training for layer in net.modules())
+    assert all(norm.momentum == 0.1 for norm in layers(net, nn.BatchNorm2d).values())
+    with pytest.raises(ValueError, match="recalibrate needs some"):
+        convert_norm(built(SMALL).net, "batch", affine="recalibrate")
+
+
+def test_group_norm_has_32_groups_or_the_greatest_number_that_divides_both():
+    net = nn.Sequential(*(nn.BatchNorm2d(channels) for channels in (64, 48, 20, 7)))
+    convert_norm(net, "group")
+    assert [layer.num_groups for layer in net] == [32, 16, 4, 1]
+
+
+def test_a_layer_of_the_kind_asked_for_stays_the_same_object():
+    net = built("test_resnet").net
+    before = layers(net, nn.BatchNorm2d)
+    convert_norm(net, "batch")
+    assert layers(net, nn.BatchNorm2d) == before
+
+
+def test_kinds_of_norm_are_told_apart():
+    assert kind(built(SMALL)) == "group"
+    assert kind(built("test_resnet")) == "batch"
+    assert kind(nn.Conv2d(1, 1, 1)) is None
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet_ln"])
+def test_an_encoder_of_layer_norms_is_refused(name):
+    with pytest.raises(InputError, match="has neither, so leave --norm out"):
+        encoder(name, channels=1, size=160, norm="batch")
+
+
+@pytest.mark.parametrize(("name", "to"), [(SMALL, "batch"), ("test_resnet", "group"), ("test_byobnet", "group")])
+def test_a_converted_encoder_is_saved_loaded_and_rebuilt_with_timm_alone(name, to, tmp_path, monkeypatch):
+    source = built(name, norm=to, affine="recalibrate", images=[noise()]).eval()
+    save_encoder(source, tmp_path)
+    with torch.no_grad():
+        expected = source(noise(seed=3))
+        assert torch.equal(load_encoder(tmp_path).eval()(noise(seed=3)), expected)
+        monkeypatch.chdir(tmp_path)
+        names = {}
+        exec("\n".join(rebuild_lines(source, "encoder.safetensors")), names)
+        plain = names["net"]((noise(seed=3) - source.mean) / source.std)
+    torch.testing.assert_close(plain, expected, rtol=1e-3, atol=1e-3)  # sums in another order
+    assert json.loads((tmp_path / "encoder.json").read_text())["norm"] == to
+
+
+def test_weights_of_a_converted_run_go_into_the_norms_that_they_belong_to(tmp_path):
+    source = built(SMALL, norm="batch", affine="recalibrate", images=[noise()]).eval()
+    save_encoder(source, tmp_path)
+    again = encoder(SMALL, channels=1, size=32, stem="standard", init=str(tmp_path)).eval()
+    assert again.spec.norm == "batch"
+    with torch.no_grad():
+        assert torch.equal(again(noise(seed=3)), source(noise(seed=3)))
+
+
+def test_an_encoder_saved_before_norms_were_recorded_has_its_own(tmp_path):
+    save_encoder(built(SMALL), tmp_path)
+    about = json.loads((tmp_path / "encoder.json").read_text())
+    del about["norm"]
+    (tmp_path / "encoder.json").write_text(json.dumps(about))
+    assert kind(load_encoder(tmp_path)) == "group"
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_under_simsiam_every_weight_gets_a_gradient_before_and_after_conversion(norm):
+    torch.manual_seed(0)
+    method = SimSiam(built(SMALL, norm=norm), natural(32), SimSiam.Config(width=64, bottleneck=16)).train()
+    method(Batch(image=noise(12))).loss.backward()
+    for name, parameter in method.encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
