@@ -40,9 +40,14 @@ def happens(n: int, probability: Strength, like: Tensor, generator: torch.Genera
     return hard + (soft - soft.detach())
 
 
-def is_on(strength: Strength) -> bool:
+def is_on(strength: Strength, *, rest: float = 0.0) -> bool:
     """Whether a strength does anything; one that learns always may."""
-    return isinstance(strength, Tensor) or strength != 0
+    return isinstance(strength, Tensor) or strength != rest
+
+
+def smallest(strength: Strength) -> float:
+    """The strength as a number, the smallest of all images."""
+    return float(strength.detach().min()) if isinstance(strength, Tensor) else strength
 
 
 def largest(strength: Strength) -> float:
@@ -228,14 +233,14 @@ class Geometry(nn.Module):
         slant = uniform(n, -1, 1, image, generator) * (self.shear * math.pi / 180)
         flips = [happens(n, chance, image, generator) for chance in (self.flip, self.flip_vertical)]
         mirror, upend = (1 - 2 * flip.detach() for flip in flips)
-        if self.scale != (1.0, 1.0):
+        if any(is_on(end, rest=1) for end in self.scale):
             zoom = uniform(n, logarithm(self.scale[0]), logarithm(self.scale[1]), image, generator).exp()
             width, height = width / zoom, height / zoom
         if is_on(self.translation):
             x = x + 2 * uniform(n, -self.translation, self.translation, image, generator)
             y = y + 2 * uniform(n, -self.translation, self.translation, image, generator)
         affine = affine_map(x=x, y=y, width=width * mirror, height=height * upend, angle=angle, slant=slant)
-        covered = 1 / largest(self.scale[0]) / math.cos(math.radians(largest(self.shear)))
+        covered = 1 / smallest(self.scale[0]) / math.cos(math.radians(largest(self.shear)))
         return Warp(
             affine=affine,
             size=self.size,

@@ -21,6 +21,8 @@ DARKEST = 1 / 255
 """Intensity below which optical density is cut."""
 KERNEL = 2.5
 """Half-width of the blur's kernel in standard deviations."""
+SHARPEST = 0.01
+"""Standard deviation in pixels below which a blur does nothing that could be seen or computed."""
 EDGE = 20.0
 """Steepness of the edge of a cutout, over half the side of the image, by which a learned one gets its gradient."""
 
@@ -205,7 +207,7 @@ class Intensity(nn.Module):
             inversion=chance(self.inversion) if is_on(self.inversion) else None,
             gamma=even(self.gamma).exp() if is_on(self.gamma) else None,
             sigma=chance(self.blur) * uniform(n, *self.sigma, image, generator) if is_on(self.blur) else None,
-            radius=math.ceil(KERNEL * largest(self.sigma[1])),
+            radius=max(1, math.ceil(KERNEL * largest(self.sigma[1]))),
             noise=uniform(n, 0, self.noise, image, generator) if is_on(self.noise) else None,
             cutout=self._rectangle(chance(self.cutout), generator) if is_on(self.cutout) else None,
         )
@@ -232,7 +234,7 @@ def gaussian_blur(image: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
     n, c, h, w = image.shape
     radius = min(radius, h - 1, w - 1)
     steps = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    kernel = torch.exp(-(steps**2) / (2 * sigma.to(image.dtype)[:, None] ** 2))
+    kernel = torch.exp(-(steps**2) / (2 * sigma.to(image.dtype).clamp(min=SHARPEST)[:, None] ** 2))
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(c, dim=0)[:, None, None, :]
     flat = F.pad(image.reshape(1, n * c, h, w), (radius,) * 4, mode="reflect")
     flat = F.conv2d(F.conv2d(flat, kernel, groups=n * c), kernel.transpose(2, 3), groups=n * c)

@@ -34,10 +34,9 @@ class LearnedPolicy(Policy):
     Each strength or probability is `bound * sigmoid(parameter)`, so no bound can be left. Draws
     are those of the hand-made policy with the same generator, and views differentiable in all parameters: magnitudes by
     reparameterisation, probabilities by a relaxed Bernoulli with straight-through. What the hand-made policy leaves out
-    (strength 0) or always does (probability 1) is not learned.
+    (strength 0) or does as much as makes sense (probability 1, contrast 1) is not learned.
     """
 
-    least: Tensor
     bound: Tensor
     answered: Tensor
 
@@ -51,24 +50,27 @@ class LearnedPolicy(Policy):
                 image, at first nothing.
 
         Raises:
-            InputError: The policy has nothing to learn.
+            InputError: The policy has nothing to learn, or is none of constants.
         """
+        if type(start) is not Policy:
+            raise InputError(
+                f"what a policy learns is the constants of its operations; {type(start).__name__} draws them in a way "
+                "of its own, so begin with another --policy"
+            )
         super().__init__(start.geometry, start.intensity)
         self.channels = channels
         self.constants = constants(start)
         working = in_use(self.constants, channels)
-        self.names = tuple(n for n in working if OPERATIONS[n].form != "probability" or self.constants[n] != 1)
+        self.names = tuple(n for n in working if OPERATIONS[n].width(self.constants[n]) < OPERATIONS[n].limit)
         if not self.names:
             raise InputError(
                 "a policy is learned by making its operations stronger or weaker; this one has none at all"
             )
         widths = torch.tensor([OPERATIONS[n].width(self.constants[n]) for n in self.names], dtype=torch.float64)
-        least = torch.tensor([OPERATIONS[n].least(self.constants[n]) for n in self.names], dtype=torch.float64)
         bound = torch.tensor([self._bound(n) for n in self.names], dtype=torch.float64)
-        self.register_buffer("least", least.float(), persistent=False)
         self.register_buffer("bound", bound.float(), persistent=False)
         self.register_buffer("answered", torch.zeros(len(self.names)))
-        self.raw = nn.Parameter(torch.logit((widths - least) / (bound - least)).float())
+        self.raw = nn.Parameter(torch.logit(widths / bound).float())
         """`(k,)`, in the order of `names`: what the sigmoid is taken of."""
         self.is_chance = torch.tensor([OPERATIONS[n].form == "probability" for n in self.names])
         """`(k,)`: which of them are probabilities."""
@@ -83,10 +85,10 @@ class LearnedPolicy(Policy):
         """Strengths and probabilities in the order of `names`: `(1, k)`, or `(n, k)` where each image has its own."""
         raw = self.raw[None]
         if self.network is not None:
-            small = F.adaptive_avg_pool2d(as_float(image), LOOKED_AT)
+            small = F.adaptive_avg_pool2d(as_float(image), LOOKED_AT).to(self.raw.dtype)
             answer = self.network(small - small.mean(dim=(1, 2, 3), keepdim=True))
             if self.training:
-                self.answered.lerp_(answer.detach().mean(dim=0).float(), 1 - MEMORY)
+                self.answered.lerp_(answer.detach().mean(dim=0).to(self.answered.dtype), 1 - MEMORY)
             raw = raw + answer
         return self._within(raw)
 
@@ -103,7 +105,7 @@ class LearnedPolicy(Policy):
 
     def position(self) -> Tensor:
         """`(k,)` in 0..1: where each strength lies between nothing and its bound."""
-        return (self.mean_widths() - self.least) / (self.bound - self.least)
+        return self.mean_widths() / self.bound
 
     def shown(self) -> dict[str, Tensor]:
         """Each strength in its unit, as the end of the range that it moves, and each probability; detached scalars."""
@@ -111,13 +113,13 @@ class LearnedPolicy(Policy):
         return {name: OPERATIONS[name].shown(width) for name, width in zip(self.names, widths, strict=True)}
 
     def _within(self, raw: Tensor) -> Tensor:
-        return self.least + (self.bound - self.least) * torch.sigmoid(raw)
+        return self.bound * torch.sigmoid(raw)
 
     def _bound(self, name: str) -> float:
         operation = OPERATIONS[name]
         scale = self.size / 224 if operation.pixels else 1.0
         width = operation.width(self.constants[name])
-        return min(max(operation.reach * scale, width / HIGHEST_START), max(operation.limit, width / 0.99))
+        return min(max(operation.reach * scale, width / HIGHEST_START), operation.limit)
 
     def _values(self, widths: Tensor) -> dict[str, Strength | Range]:
         """The strengths that widths `(1, k)` or `(n, k)` stand for, and the constants beside them."""

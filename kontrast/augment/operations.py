@@ -52,10 +52,6 @@ class Operation:
         low, high = constant
         return high if self.form == "top" else max(abs(math.log(low)), abs(math.log(high)))
 
-    def least(self, constant: Constant) -> float:
-        """The smallest width that goes with the rest of a constant: the lower end of a `top`."""
-        return constant[0] if self.form == "top" and isinstance(constant, tuple) else 0.0
-
     def ends(self) -> tuple[float, float]:
         """Between which numbers a range lies."""
         if self.form == "top":
@@ -67,9 +63,9 @@ class Operation:
         if isinstance(start, float | int):
             return width
         low, high = start
-        if self.form == "top":
-            return low, width
         whole = self.width(start)
+        if self.form == "top":
+            return width * (low / whole), width
         return torch.exp(width * (math.log(low) / whole)), torch.exp(width * (math.log(high) / whole))
 
     def shown(self, width: Tensor) -> Tensor:
@@ -96,7 +92,7 @@ OPERATIONS: dict[str, Operation] = {
                         reach=math.log(2), limit=math.log(10)),
     "scale": Operation(part="geometry", what="magnification, smallest and largest", form="ratio", reach=math.log(2),
                        limit=math.log(10)),
-    "rotation": Operation(part="geometry", what="degrees, largest to either side", reach=30, limit=180),
+    "rotation": Operation(part="geometry", what="degrees, largest to either side", reach=30, limit=225),
     "shear": Operation(part="geometry", what="degrees, largest to either side", reach=30, limit=60),
     "translation": Operation(part="geometry", what="fraction of the side, largest to either side", reach=0.25,
                              limit=1),
@@ -123,7 +119,8 @@ OPERATIONS: dict[str, Operation] = {
     "cutout_side": Operation(part="intensity", what="fraction of the side, smallest and largest side of the rectangle",
                              form="top", reach=0.6, limit=1, depends_on="cutout"),
 }  # fmt: skip
-"""By the names of the arguments of `Geometry` and `Intensity`."""
+"""By the names of the arguments of `Geometry` and `Intensity`. Rotations by 180 degrees are all there are; the limit
+lies above, so that a policy may begin there and learn."""
 
 TONES = tuple(name for name, operation in OPERATIONS.items() if operation.depends_on == "probability")
 

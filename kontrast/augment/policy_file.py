@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ PADDINGS = ("zeros", "border", "reflection")
 SUFFIXES = (".yaml", ".yml")
 
 
-def write(policy: Policy, path: Path) -> None:
+def write(policy: Policy, path: Path, *, channels: int = 3) -> None:
     """Write a plain policy; reading it again gives the same views bit for bit.
+
+    Args:
+        policy: What to write.
+        path: Where.
+        channels: Of the images that it is for; operations on colour are left out where these are not three.
 
     Raises:
         OSError: The file cannot be written; what was at `path` is still there.
@@ -28,7 +34,7 @@ def write(policy: Policy, path: Path) -> None:
         f"padding: {policy.geometry.padding}  # outside the image: {', '.join(PADDINGS)}",
     ]
     found = constants(policy)
-    lines += [f"{name}: {_text(found[name])}  # {OPERATIONS[name].what}" for name in in_use(found, channels=3)]
+    lines += [f"{name}: {_text(found[name])}  # {OPERATIONS[name].what}" for name in in_use(found, channels)]
     with whole_file(path) as partial:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -46,7 +52,7 @@ def read(path: Path, *, size: int, channels: int) -> Policy:
         raise InputError(f"--policy names a policy or a YAML file of one; there is no file {path}")
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"a policy is YAML, one `operation: strength` a line; {path} is not: {error}") from error
     if not isinstance(found, dict):
         raise InputError(
@@ -54,9 +60,9 @@ def read(path: Path, *, size: int, channels: int) -> Policy:
         )
     of_size, padding = found.pop("size", size), found.pop("padding", "zeros")
     if padding not in PADDINGS:
-        raise InputError(f"padding is one of {', '.join(PADDINGS)}; {path} has {padding!r}")
-    if not _is_number(of_size) or of_size < 1:
-        raise InputError(f"size is the side of the views in pixels, 1 or more; {path} has {of_size!r}")
+        raise InputError(f"padding is one of {', '.join(PADDINGS)}; {path} has {padding!r}, so change it")
+    if not _is_number(of_size) or not 1 <= of_size < math.inf:
+        raise InputError(f"size is the side of the views in pixels, 1 or more; {path} has {of_size!r}, so change it")
     values: dict[str, Constant] = {}
     for name, value in found.items():
         operation = _known(str(name), path)
@@ -66,7 +72,7 @@ def read(path: Path, *, size: int, channels: int) -> Policy:
                 f"{path}, or add --channels 3"
             )
         values[name] = _checked(name, operation, value, path)
-        if operation.pixels:
+        if operation.pixels and of_size != size:
             low, high = values[name]  # type: ignore[misc]
             values[name] = (low * size / of_size, high * size / of_size)
     return compose(size, padding, dict(values))
@@ -94,9 +100,9 @@ def _checked(name: str, operation: Operation, value: Any, path: Path) -> Constan
             f"{name} ({operation.what}) is a pair within [{least:g}, {most:g}]; {path} has {value!r}, so change it"
         )
     low, high = (float(end) for end in value)
-    if not least <= low <= high <= most:
+    if not least <= low <= high <= most or high == 0:
         raise InputError(
-            f"{name} ({operation.what}) is a pair within {least:g}..{most:g}, the smaller one first; "
+            f"{name} ({operation.what}) is a pair within {least:g}..{most:g}, the smaller one first and the other above 0; "
             f"{path} has {value!r}, so change it"
         )
     return low, high
@@ -107,4 +113,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(constant: Constant) -> str:
-    return repr(list(constant)) if isinstance(constant, tuple) else repr(constant)
+    """As YAML reads it: a number with an exponent has a point, too."""
+    if isinstance(constant, tuple):
+        return f"[{', '.join(map(_text, constant))}]"
+    digits, exponent, power = repr(float(constant)).partition("e")
+    return digits + (".0" if exponent and "." not in digits else "") + exponent + power

@@ -16,6 +16,7 @@ from kontrast.commands.assemble import (
     EncoderOptions,
     Parts,
     build_encoder,
+    build_method,
     build_policy,
     check_same_data,
     check_test,
@@ -87,7 +88,7 @@ def run(options: Study) -> Path:
     assert parts.test is not None, "data with labels have a test part"
     check_test(parts.test)
     work = Work(options, parts)
-    build_encoder(options, parts.train, work.size, seed=options.seed)  # refuses a wrong name before the folder is taken
+    work.try_out()
     claim_folder(options.out, _settings(options), resume=True, can_resume=False)
     check_same_data(options.out, found)
     if work.leaks:
@@ -170,6 +171,13 @@ class Work:
         return list(
             plan.draws(self.train, self.labelled, self.validation, budget, seed=seed, num_draws=self.options.draws)
         )
+
+    def try_out(self) -> None:
+        """Build the encoder and every method once, so that what cannot be built is refused before anything trains."""
+        built = build_encoder(self.options, self.train, self.size, seed=self.options.seed)
+        for one in self.variants.values():
+            policy = build_policy(one.policy or self.options.policy, self.size, self.train.channels)
+            build_method(one.method, one.config, built, policy, self.train)
 
     def label_sets(self) -> int:
         """How many sets of labels an arm reads: every draw, and its rest where it meets the validation part."""

@@ -98,7 +98,7 @@ class Loader:
         labelled = self.data.labelled
         others = np.setdiff1d(np.arange(len(self.data)), labelled)
         size = min(self.batch_size, len(self.data))
-        wanted = max(math.ceil(self.labelled_share * size), round(size * len(labelled) / len(self.data)))
+        wanted = math.ceil(size * max(self.labelled_share, len(labelled) / len(self.data)))
         count = min(max(wanted, size - len(others)), len(labelled))
         pairs = zip(_rounds(labelled, count, rng), _rounds(others, size - count, rng), strict=True)
         for first, second in islice(pairs, len(self)):

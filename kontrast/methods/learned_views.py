@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ FEWEST_LABELLED = 2
 """Labelled images of a batch below which they have no batch statistics, and so no say."""
 SIGNS: dict[str, int] = {"semi": -1, "adversarial": -1, "supervised": 0, "cooperative": 1}
 """What the policy makes of the contrast: harder, nothing, easier."""
+CERTAIN = 1e-6
+"""Distance of a probability from 0 or 1 at which its entropy no longer pulls it back."""
 NEAR = 0.02
 """Share of the way from an end, nothing or the bound, at which a strength counts as having arrived there."""
 
@@ -79,8 +81,8 @@ class LearnedViews(Method):
         """Begin at a hand-made policy; `num_classes` is for modes that read labels.
 
         Raises:
-            InputError: A setting is out of its range, a mode reads labels and there are less than two classes, or the
-                policy has nothing to learn.
+            InputError: A setting is out of its range, the mode reads labels and there are no classes, or the policy has
+                nothing to learn.
         """
         config = config or self.Config()
         _check(config, num_classes)
@@ -130,7 +132,7 @@ class LearnedViews(Method):
     def _own_terms(self) -> Tensor:
         """What keeps the policy from its ends: entropy of the probabilities, logarithm of the strengths."""
         is_chance = self.augment.is_chance
-        chance = self.augment.mean_widths()[is_chance]
+        chance = self.augment.mean_widths()[is_chance].clamp(CERTAIN, 1 - CERTAIN)
         width = self.augment.position()[~is_chance]
         own = self.augment.raw.sum() * 0
         if len(chance):
@@ -195,7 +197,11 @@ def _check(config: LearnedViews.Config, num_classes: int | None) -> None:
     for rule, holds in rules.items():
         if not holds:
             raise InputError(f"{rule}; got {getattr(config, rule.split()[0])}, so leave it out or change it")
-    if config.mode not in SIGNS:
-        raise InputError(f"a mode is {', '.join(SIGNS)}; got {config.mode!r}")
-    if num_classes is None and LearnedViews.reads_labels(config):
-        raise InputError(f"mode {config.mode} learns from labels, so it needs num_classes; mode adversarial needs none")
+    for name, known in (("mode", tuple(SIGNS)), ("producer", get_args(Producer))):
+        if getattr(config, name) not in known:
+            raise InputError(f"{name} is one of {', '.join(known)}; got {getattr(config, name)!r}, so choose one")
+    if not num_classes and LearnedViews.reads_labels(config):
+        raise InputError(
+            f"mode {config.mode} learns from labels, so it needs their classes; got num_classes {num_classes}, so give "
+            "their number, or choose mode adversarial"
+        )

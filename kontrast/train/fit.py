@@ -144,7 +144,7 @@ def fit(
         save_encoder(method.encoder, out)
         policy = method.augment.freeze()
         if type(policy) is Policy:  # one of operations with constants; what samples them in a way of its own is none
-            policy_file.write(policy, out / "policy.yaml")
+            policy_file.write(policy, out / "policy.yaml", channels=method.encoder.spec.channels)
     return run.log.rows
 
 

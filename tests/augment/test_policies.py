@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from scipy import stats
 
 from kontrast.augment import policies
-from kontrast.augment.policies import POLICIES, ct, digits, histology, mri, natural, ultrasound, xray
+from kontrast.augment.policies import POLICIES, RandAugment, ct, digits, histology, mri, natural, ultrasound, xray
 from kontrast.commands.assemble import EncoderOptions
 from kontrast.commands.data import Preview
 
@@ -197,10 +197,102 @@ def test_a_compiled_policy_gives_the_same_views(name):
 @EVERY
 def test_images_below_64_pixels_are_not_blurred(name):
     assert POLICIES[name](63).intensity.blur == 0
-    assert (POLICIES[name](64).intensity.blur > 0) == (name != "digits")
+    assert (POLICIES[name](64).intensity.blur > 0) == (name not in ("digits", "randaugment"))
 
 
 def test_every_policy_is_named_where_one_is_asked_for():
     for options in (EncoderOptions, Preview):
         text = inspect.getsource(options)
         assert all(name in text for name in POLICIES)
+
+
+NEUTRAL = {"brightness": 1, "contrast": 1, "gamma": 1, "saturation": 1, "noise": 0, "hue": 0}
+"""Of each field of a tone the value that changes nothing."""
+
+
+def strengths_drawn(policy, channels, n=6000):
+    """`{operation: (n,)}`: how much of each is done to each view, told from the draw, of a policy without its crop."""
+    policy.geometry.area = policy.geometry.aspect = (1.0, 1.0)
+    warp, tone = policy.draw(torch.zeros(n, channels, 2, 2), seeded())
+    x, y, shift = warp.affine.unbind(2)
+    # Turned by b and slanted by a, x is (cos b, sin b), and x * y is tan a.
+    turn, slant = torch.atan2(x[:, 1], x[:, 0]).rad2deg(), (x * y).sum(1).atan().rad2deg()
+    found = {"rotation": turn, "shear": slant, "translation": shift.abs().amax(1) / 2}
+    for name, value in NEUTRAL.items():
+        if getattr(tone, name) is not None:
+            found[name] = getattr(tone, name) - value
+    return found
+
+
+@pytest.mark.parametrize(("channels", "number"), [(1, 7), (2, 7), (3, 9)])
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_randaugment_does_exactly_so_many_things_to_each_view_and_chooses_them_evenly(channels, number, count):
+    drawn = strengths_drawn(RandAugment(16, count=count), channels)
+    assert set(drawn) == set(RandAugment.STRENGTHS) - (set() if channels == 3 else {"saturation", "hue"})
+    done = torch.stack(list(drawn.values()), dim=1) != 0
+    assert done.shape == (6000, number)
+    assert (done.sum(dim=1) == count).all()
+    if count:
+        for each in done.sum(dim=0).tolist():
+            assert stats.binomtest(each, 6000, count / number).pvalue > 1e-4
+    if count > 1:
+        together = (done.double().T @ done.double()).triu(1)
+        pairs = count * (count - 1) / (number * (number - 1))
+        assert all(
+            stats.binomtest(int(together[i, j]), 6000, pairs).pvalue > 1e-4
+            for i in range(number)
+            for j in range(i + 1, number)
+        )
+
+
+@pytest.mark.parametrize("magnitude", [0.2, 0.6, 1.0])
+def test_randaugment_draws_each_strength_evenly_up_to_a_common_share_of_its_largest(magnitude):
+    for name, values in strengths_drawn(RandAugment(16, count=9, magnitude=magnitude), 3).items():
+        most = magnitude * RandAugment.STRENGTHS[name]
+        values = {"hue": values / (2 * torch.pi), "gamma": (values + 1).log()}.get(name, values).double() / most
+        if name == "translation":  # the larger one of two
+            values = values.square()
+        one_sided = name in ("noise", "translation")
+        expected = stats.uniform(0, 1) if one_sided else stats.uniform(-1, 2)
+        assert stats.kstest(values.numpy(), expected.cdf).pvalue > 1e-4, name
+        assert 0.99 < values.max() <= 1 + 1e-5
+
+
+def test_randaugment_always_crops_and_never_mirrors():
+    policy = RandAugment(32, count=0)
+    affine = policy.draw(torch.zeros(4000, 3, 2, 2), seeded())[0].affine
+    assert (affine[:, [0, 1], [1, 0]] == 0).all()
+    width, height = affine[:, 0, 0], affine[:, 1, 1]
+    assert 0.3 - 1e-3 < (width * height).min() < 0.32
+    assert (width / height).min() > 0.74
+    assert (width / height).max() < 1.34
+    assert width.min() > 0
+    assert width.max() <= 1
+    assert (affine[:, :, 2].abs() <= 1 - torch.stack([width, height], dim=1) + 1e-6).all()
+
+
+def test_randaugment_with_nothing_beside_the_crop_leaves_intensities_alone():
+    image = noise(8, 3, 32, 32)
+    policy = RandAugment(32, count=0)
+    expected = policy.geometry(image, seeded(1))
+    assert (expected - image).abs().max() > 0.1
+    generator = seeded(1)
+    warp, tone = policy.draw(image, generator)
+    torch.testing.assert_close(policy.render(image, warp, tone, generator), warp.image(image), rtol=0, atol=1e-5)
+
+
+def test_more_operations_or_a_larger_magnitude_change_a_view_more():
+    image = F.interpolate(noise(200, 3, 4, 4), 32, mode="bilinear")
+
+    def change(**how):
+        policy = RandAugment(32, **how)
+        policy.geometry.area = policy.geometry.aspect = (1.0, 1.0)
+        return float((policy(image, seeded()) - image).square().mean())
+
+    assert change(count=1) < change(count=2) < change(count=4)
+    assert change(magnitude=0.1) < change(magnitude=0.4) < change(magnitude=1.0)
+
+
+def test_randaugment_frozen_is_itself_for_it_is_no_list_of_strengths():
+    policy = RandAugment(32)
+    assert policy.freeze() is policy

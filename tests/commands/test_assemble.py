@@ -66,7 +66,7 @@ def test_no_image_is_on_both_sides_of_the_split(images):
 def test_labelled_positions_leave_out_images_without_a_label(images):
     data = open_data(DataOptions(data=str(images)))
     some = np.where(np.arange(48) % 3 == 0, -1, data.labels)
-    assert labelled_positions(data.with_labels(some, data.classes)).tolist() == [i for i in range(48) if i % 3]
+    assert data.with_labels(some, data.classes).labelled.tolist() == [i for i in range(48) if i % 3]
     table = np.full((48, 2), np.nan)
     table[[4, 9], 1] = 0
     assert data.with_labels(table, ("a", "b")).labelled.tolist() == [4, 9]

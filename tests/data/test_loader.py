@@ -126,3 +126,128 @@ def test_an_interrupt_in_the_midst_of_an_epoch_leaves_no_thread(image_set, monke
         train()
     batches.close()
     assert reading_threads() == []
+
+
+def known(count, of, *, seed=0):
+    """Labels of so many images, at places without order; the others have none."""
+    labels = np.full(of, -1)
+    labels[np.random.default_rng(seed).permutation(of)[:count]] = np.arange(count) % 3
+    return labels
+
+
+def labelled_of(batches, labels):
+    return [sum(labels[index] >= 0 for index in batch) for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "size", "share", "expected"),
+    [
+        (8, 80, 16, 0.25, 4),  # more than the 10 % of the data
+        (8, 80, 16, 0.26, 5),  # at least the share, so rounded up
+        (40, 80, 16, 0.125, 8),  # half of the data are labelled, which is more
+        (3, 80, 16, 0.5, 3),  # there are no more
+        (1, 80, 16, 0.125, 1),
+        (0, 80, 16, 0.5, 0),
+        (80, 80, 16, 0.125, 16),
+        (70, 80, 16, 0.1, 14),
+        (8, 80, 16, 1.0, 8),
+        (2, 10, 64, 0.5, 2),  # one batch of all
+        (32, 36, 18, 0.01, 16),
+    ],
+)
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_every_batch_has_the_same_number_of_labelled_images_and_none_twice(
+    count, of, size, share, expected, drop_last, image_set
+):
+    labels = known(count, of)
+    loader = Loader(image_set(labels), size, labelled_share=share, drop_last=drop_last)
+    for epoch in range(3):
+        batches = seen(loader, epoch)
+        assert len(batches) == len(loader)
+        assert [len(batch) for batch in batches] == [min(size, of)] * len(loader)
+        assert [len(set(batch)) for batch in batches] == [min(size, of)] * len(loader)
+        assert labelled_of(batches, labels) == [expected] * len(loader)
+
+
+@pytest.mark.parametrize(("count", "of", "size"), [(34, 100, 10), (66, 100, 10), (5, 99, 7)])
+def test_labelled_images_are_never_rarer_than_in_the_data(count, of, size, image_set):
+    labels = known(count, of)
+    for number in labelled_of(seen(Loader(image_set(labels), size, labelled_share=0.001), 0), labels):
+        assert number >= size * count / of
+
+
+@pytest.mark.parametrize(("count", "share"), [(4, 0.5), (20, 0.125), (60, 0.125), (90, 0.3), (1, 0.125)])
+def test_over_a_few_epochs_every_image_is_reached(count, share, image_set):
+    labels = known(count, 100)
+    loader, reached = Loader(image_set(labels), 10, labelled_share=share), set()
+    for epoch in range(12):
+        reached |= {index for batch in seen(loader, epoch) for index in batch}
+    assert reached == set(range(100))
+
+
+def test_where_the_share_is_that_of_the_data_an_epoch_has_every_image_once(image_set):
+    batches = seen(Loader(image_set(known(20, 100)), 10, labelled_share=0.2), 0)
+    assert sorted(index for batch in batches for index in batch) == list(range(100))
+
+
+def test_labelled_images_that_come_more_often_come_equally_often(image_set):
+    """Eight labelled images, four a batch, ten batches: each five times in an epoch, no image twice in a batch."""
+    labels = known(8, 160)
+    times = np.zeros(160, dtype=int)
+    for batch in seen(Loader(image_set(labels), 16, labelled_share=0.25), 0):
+        times[batch] += 1
+    assert times[labels >= 0].tolist() == [5] * 8
+    assert times[labels < 0].max() == 1
+    assert times.sum() == 160
+
+
+def test_which_labelled_images_meet_depends_on_seed_and_epoch_alone(image_set):
+    data = image_set(known(12, 60))
+    one = Loader(data, 10, seed=3, labelled_share=0.3)
+    for epoch in range(4):
+        seen(one, epoch)
+    assert seen(one, 4) == seen(Loader(data, 10, seed=3, labelled_share=0.3), 4)
+    assert seen(one, 4) != seen(one, 5)
+    assert seen(one, 4) != seen(Loader(data, 10, seed=4, labelled_share=0.3), 4)
+
+
+def test_without_a_share_the_order_is_what_it_ever_was(image_set):
+    """The permutation of the epoch, labels or not."""
+    labels = known(12, 60)
+    expected = np.random.default_rng([3, 2]).permutation(60).reshape(6, 10).tolist()
+    assert seen(Loader(image_set(labels), 10, seed=3), 2) == expected
+    assert seen(Loader(image_set(labels), 10, seed=3, labelled_share=0.3), 2) != expected
+
+
+def test_of_multi_label_data_those_known_for_any_class_count_as_labelled(image_set):
+    labels = np.full((40, 3), np.nan)
+    labels[[3, 17, 21, 30], [0, 1, 2, 0]] = [0, 1, 0, 1]
+    batches = seen(Loader(image_set(labels), 10, labelled_share=0.2), 0)
+    assert [len({3, 17, 21, 30} & set(batch)) for batch in batches] == [2, 2, 2, 2]
+
+
+def test_data_without_labels_are_loaded_all_the_same(image_set):
+    batches = seen(Loader(image_set(None, groups=np.arange(30)), 10, labelled_share=0.5), 1)
+    assert sorted(index for batch in batches for index in batch) == list(range(30))
+
+
+def test_a_subset_counts_its_own_labels_and_names_the_rows_of_the_whole(image_set):
+    labels = known(30, 60)
+    chosen = np.flatnonzero(labels >= 0)[:4].tolist() + np.flatnonzero(labels < 0)[:16].tolist()
+    batches = seen(Loader(image_set(labels).take(np.array(chosen)), 5, labelled_share=0.4), 0)
+    assert labelled_of(batches, labels) == [2, 2, 2, 2]
+    assert {index for batch in batches for index in batch} <= set(chosen)
+
+
+@pytest.mark.parametrize("way", ["read ahead", "kept on the device"])
+def test_labels_stay_with_their_images_however_they_reach_the_device(way, image_set, monkeypatch):
+    labels = known(9, 50)
+    if way == "read ahead":
+        monkeypatch.setattr(loader, "STREAM_FROM", 0)
+    else:
+        monkeypatch.setattr(loader, "choose_source", Resident)
+    data = image_set(labels, pixels=np.arange(50, dtype=np.uint8).reshape(-1, 1, 1, 1))
+    for batch in Loader(data, 10, labelled_share=0.3).epoch(0):
+        assert batch.label.tolist() == labels[batch.index].tolist()
+        assert batch.image.flatten().tolist() == batch.index.tolist()
+    assert reading_threads() == []

@@ -70,6 +70,8 @@ class Case:
     """What rises when the method learns, as a function of encoder, data and seed."""
     lr: float
     """Peak learning rate of the short run, for a batch of 256."""
+    passes: float
+    """How often each image of a batch goes through an encoder."""
     config: dict[str, Any] = field(default_factory=dict)
     """Settings that suit a run of ninety steps."""
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -81,16 +83,30 @@ class Case:
 
 # Least and mean rise of ten seeds on an x86 processor, measured by
 #     pytest tests/methods/test_every_method.py -m slow -k ten_seeds -rP
-# from 0.358 before (views: 0.214): byol 0.062 (mean 0.122), moco 0.038 (0.086), simclr 0.221 (0.323),
-# simsiam 0.071 (0.140), supervised 0.418 (0.526). Each margin is about half of the least or below.
+# from 0.358 before (views: 0.214): byol 0.062 (mean 0.122), learned_views 0.185 (0.315), moco 0.038 (0.086),
+# simclr 0.221 (0.323), simsiam 0.071 (0.140), supervised 0.418 (0.526). Each margin is about half of the least or
+# below.
 CASES = {
     "byol": Case(
-        margin=0.03, sign=nearest_views, lr=0.8, optimiser="sgd", config={"hidden": 256, "width": 64, "momentum": 0.9}
+        margin=0.03,
+        sign=nearest_views,
+        lr=0.8,
+        passes=4,
+        optimiser="sgd",
+        config={"hidden": 256, "width": 64, "momentum": 0.9},
     ),
-    "moco": Case(margin=0.015, sign=nearest_views, lr=0.012, config={"queue_size": 512, "momentum": 0.98}),
-    "simclr": Case(margin=0.12, sign=nearest_digits, lr=0.016),
-    "simsiam": Case(margin=0.035, sign=nearest_views, lr=0.006, config={"width": 256, "bottleneck": 64}),
-    "supervised": Case(margin=0.25, sign=nearest_digits, lr=0.016, arguments={"num_classes": 10}),
+    "learned_views": Case(
+        margin=0.09,
+        sign=nearest_digits,
+        lr=0.016,
+        passes=2 + 2 * 0.125,
+        config={"start": 0.0},
+        arguments={"num_classes": 10},
+    ),
+    "moco": Case(margin=0.015, sign=nearest_views, lr=0.012, passes=2, config={"queue_size": 512, "momentum": 0.98}),
+    "simclr": Case(margin=0.12, sign=nearest_digits, lr=0.016, passes=2),
+    "simsiam": Case(margin=0.035, sign=nearest_views, lr=0.006, passes=2, config={"width": 256, "bottleneck": 64}),
+    "supervised": Case(margin=0.25, sign=nearest_digits, lr=0.016, passes=1, arguments={"num_classes": 10}),
 }
 EVERY = pytest.mark.parametrize("name", sorted(METHODS))
 
@@ -131,14 +147,14 @@ def test_the_objective_is_one_finite_number_with_detached_metrics_and_the_spread
 
 
 @EVERY
-def test_the_passes_declared_are_those_that_encoders_make_of_each_image(name):
+def test_fit_counts_as_many_passes_as_encoders_make_of_each_image(name, digits):
     method, seen = made(name), []
     for module in method.modules():
         if isinstance(module, Encoder):
-            module.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
-    batch = CASES[name].batch()
-    method(batch)
-    assert sum(seen) == method.passes * len(batch)
+            module.register_forward_pre_hook(lambda part, given: seen.append(len(given[0]) * method.training))
+    loader = Loader(digits.take(np.arange(32)), 16, labelled_share=method.labelled_share)
+    (row,) = fit(method, loader, Fit(epochs=1, precision="float32"), show=False)
+    assert row["passes"] == sum(seen) == CASES[name].passes * 32
 
 
 @EVERY
@@ -196,7 +212,8 @@ def test_loss_and_gradients_stay_finite_under_bf16_autocast(name):
         assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
         optimiser.step()
         method.after_step(i / 3)
-    assert all(value.isfinite().all() for value in method.state_dict().values())
+    state = [value for value in method.state_dict().values() if isinstance(value, torch.Tensor)]
+    assert all(value.isfinite().all() for value in state)
 
 
 @EVERY
@@ -236,7 +253,10 @@ def test_the_docstring_cites_a_paper_by_venue_and_year(name):
     method = METHODS[name]
     text = f"{inspect.getmodule(method).__doc__} {method.__doc__}"
     year = r"(19|20)\d\d"
-    assert re.search(rf"(\*[^*]+\*,\s+({year}|(NeurIPS|ICML|CVPR|ICCV|ECCV|ICLR)\s+{year}|arXiv\s+\d{{4}}\.\d+))", text)
+    assert re.search(
+        rf"(\*[^*]+\*,\s+({year}|(NeurIPS|ICML|CVPR|ICCV|ECCV|ICLR|MILLanD at MICCAI)\s+{year}|arXiv\s+\d{{4}}\.\d+))",
+        text,
+    )
 
 
 def risen(name, digits, seed):
@@ -249,7 +269,8 @@ def risen(name, digits, seed):
     before = case.sign(method.encoder, digits, seed)
     decay = {"adamw": 0.01, "sgd": 5e-4}[case.optimiser]
     config = Fit(epochs=6, optimiser=case.optimiser, lr=case.lr, weight_decay=decay, precision="float32", seed=seed)
-    fit(method, Loader(some(digits, seed)[0], 64, seed=seed), config, show=False)
+    loader = Loader(some(digits, seed)[0], 64, seed=seed, labelled_share=method.labelled_share)
+    fit(method, loader, config, show=False)
     return before, case.sign(method.encoder, digits, seed) - before
 
 

@@ -71,11 +71,10 @@ def loader(images):
 
 @pytest.fixture
 def build_method(build_encoder):
-    def build_method(name, net=None):
+    def build_method(name, net=None, **settings):
         kind = METHODS[name]
-        labels = {"num_classes": 2} if kind.reads_labels else {}
-        known = kind.Config.__dataclass_fields__
-        config = kind.Config(**{k: v for k, v in SMALL.get(name, {}).items() if k in known})
+        config = kind.Config(**SMALL.get(name, {}) | settings)
+        labels = {"num_classes": 2} if kind.reads_labels(config) else {}
         return kind(build_encoder(net), digits(SIDE), config, **labels)
 
     return build_method

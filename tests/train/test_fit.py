@@ -8,6 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from kontrast.augment import policy_file
+from kontrast.augment.operations import constants
+from kontrast.augment.policies import POLICIES, RandAugment, digits
+from kontrast.data import Loader
 from kontrast.errors import InputError, TrainingStopped
 from kontrast.methods import METHODS
 from kontrast.methods.base import Method, Objective
@@ -46,6 +50,14 @@ class Scripted(Method):
 class Repeat(nn.Identity):
     def forward(self, image, generator=None):
         return image.float() / 255
+
+
+class Worried(Scripted):
+    """Says one sentence in the second epoch and ever after, and another in the fourth alone."""
+
+    def concern(self, rows):
+        self.told.append([row["epoch"] for row in rows])
+        return {1: None, 4: "the other sentence"}.get(len(rows), "the first sentence")
 
 
 @pytest.fixture
@@ -200,3 +212,104 @@ def test_a_resumed_run_keeps_its_precision_where_other_hardware_would_choose_ano
         monkeypatch.setattr(parallel, "native_bf16", lambda instructions=instructions: instructions)
         fit(build_method("simclr"), loader, Fit(epochs=epochs), out=tmp_path, resume=epochs == 2, show=False)
         assert checkpoint.load(tmp_path / "checkpoint")["precision"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "an_epoch"),
+    [
+        ("simclr", {}, 2 * 24),
+        ("moco", {}, 2 * 24),
+        ("byol", {}, 4 * 24),
+        ("supervised", {}, 24),
+        ("learned_views", {"mode": "adversarial"}, 2 * 24),
+        ("learned_views", {}, 2 * 24 + 3 * 2 * 2),  # no fewer than two labelled images a step, both views of each
+        ("learned_views", {"labelled_share": 0.5}, 2 * 24 + 3 * 2 * 4),
+        ("learned_views", {"labelled_share": 1.0}, 4 * 24),
+    ],
+)
+def test_passes_are_the_images_that_went_through_encoders_to_learn_and_add_up_over_epochs(
+    name, settings, an_epoch, build_method, loader
+):
+    """Neither scores nor the look at the health of a run are among them."""
+    method = build_method(name, **settings)
+    seen = torch.zeros(5, 1, 8, 8)
+    rows = fit(method, loader, Fit(epochs=3), evaluate=lambda e: {"score": float(e(seen).detach().sum())}, show=False)
+    assert [row["passes"] for row in rows] == [an_epoch, 2 * an_epoch, 3 * an_epoch]
+    assert all("score" in row for row in rows)
+
+
+def test_passes_go_on_from_where_a_resumed_run_stopped(build_method, loader, tmp_path):
+    calls = []
+
+    def stopping(_):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(build_method("byol"), loader, Fit(epochs=4), out=tmp_path, evaluate=stopping, show=False)
+    method = build_method("byol")
+    rows = fit(method, loader, Fit(epochs=4), out=tmp_path, resume=True, evaluate=lambda _: {}, show=False)
+    assert [row["passes"] for row in rows] == [4 * 24 * epochs for epochs in (1, 2, 3, 4)]
+    assert [row["passes"] for row in read_rows(tmp_path / "metrics.jsonl")] == [row["passes"] for row in rows]
+
+
+@pytest.mark.parametrize("script", [[1.0], [1.0, math.nan]])
+def test_nothing_is_counted_any_more_when_training_is_over_or_broken_off(script, scripted, loader):
+    method = scripted(*script)
+    if len(script) == 1:
+        fit(method, loader, Fit(epochs=1), show=False)
+    else:
+        with pytest.raises(TrainingStopped):
+            fit(method, loader, Fit(epochs=1), show=False)
+    assert not method.encoder._forward_pre_hooks
+
+
+def test_a_run_leaves_its_policy_as_a_file_that_gives_the_same_views(build_method, loader, tmp_path):
+    method = build_method("simclr")
+    fit(method, loader, Fit(epochs=1), out=tmp_path, show=False)
+    read = policy_file.read(tmp_path / "policy.yaml", size=8, channels=1)
+    assert constants(read) == constants(digits(8))
+    image = torch.rand(4, 1, 8, 8)
+    views = [policy(image, torch.Generator().manual_seed(3)) for policy in (read, method.augment)]
+    assert torch.equal(*views)
+
+
+@pytest.mark.parametrize("name", ["natural", "histology", "dermoscopy"])
+def test_a_run_on_grey_images_leaves_a_policy_that_grey_images_can_use(name, build_method, loader, tmp_path):
+    """Although the policy that it was made with knows colours, which it could do nothing to."""
+    method = build_method("simclr")
+    method.augment = POLICIES[name](8)
+    fit(method, loader, Fit(epochs=1), out=tmp_path, show=False)
+    read = policy_file.read(tmp_path / "policy.yaml", size=8, channels=1)
+    assert read.geometry.area == method.augment.geometry.area
+    assert read.intensity.contrast == method.augment.intensity.contrast
+
+
+def test_the_policy_that_a_run_leaves_is_the_learned_one_as_it_was_at_the_end(build_method, images, tmp_path):
+    method = build_method("learned_views", start=0.0, policy_lr=3.0)
+    loader = Loader(images, 8, labelled_share=method.labelled_share)
+    fit(method, loader, Fit(epochs=2), out=tmp_path, show=False)
+    read = policy_file.read(tmp_path / "policy.yaml", size=8, channels=1)
+    assert constants(read) == constants(method.augment.freeze())
+    begun = constants(digits(8))
+    assert all(constants(read)[name] != begun[name] for name in method.augment.names)
+
+
+def test_a_policy_that_is_no_list_of_strengths_leaves_no_file(build_method, loader, tmp_path):
+    method = build_method("simclr")
+    method.augment = RandAugment(8)
+    fit(method, loader, Fit(epochs=1), out=tmp_path, show=False)
+    assert (tmp_path / "encoder.safetensors").exists()
+    assert not (tmp_path / "policy.yaml").exists()
+
+
+def test_what_a_method_says_of_itself_is_passed_on_once_a_sentence(build_encoder, loader, monkeypatch, caplog):
+    monkeypatch.setattr(Worried, "script", [1.0])
+    method = Worried(build_encoder(), Repeat())
+    method.after_step = lambda progress: None
+    fit(method, loader, Fit(epochs=5), show=False)
+    assert method.told == [[1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5]]
+    said = [record.message for record in caplog.records if "sentence" in record.message]
+    assert said == ["the first sentence", "the other sentence"]

@@ -55,7 +55,7 @@ def test_with_stop_a_collapsed_run_ends_in_its_first_epoch(net, build_method, lo
     assert not (tmp_path / "encoder.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["simclr", "simsiam", "byol", "moco", "supervised"])
+@pytest.mark.parametrize("name", ["simclr", "simsiam", "byol", "moco", "supervised", "learned_views"])
 def test_a_healthy_run_raises_no_alarm(name, build_method, loader, caplog):
     rows = fit(build_method(name), loader, Fit(epochs=2, on_collapse="stop"), show=False)
     assert "collapsed" not in caplog.text
@@ -75,6 +75,24 @@ def test_a_loss_that_is_not_finite_stops_even_a_run_that_only_warns(loss, images
     health = Health(torch.from_numpy(images.pixels[:4]), on_collapse="warn")
     with pytest.raises(TrainingStopped, match=f"was {loss} at step 7"):
         health.step(7, loss, 1.0)
+
+
+def test_a_method_without_need_of_many_directions_is_not_said_to_have_collapsed_onto_a_line(images, build_method):
+    health = Health(torch.from_numpy(images.pixels), on_collapse="stop")
+    assert health.look(build_method("supervised", Line()))["effective_rank"] < 1.5
+    with pytest.raises(TrainingStopped, match=r"representations use 1\.0 directions of 8"):
+        health.look(build_method("simclr", Line()))
+
+
+@pytest.mark.parametrize("producer", ["global", "network"])
+def test_looking_leaves_a_learned_policy_as_it_is(producer, images, build_method):
+    method = build_method("learned_views", producer=producer).train()
+    if producer == "network":
+        torch.nn.init.normal_(method.augment.network[-1].weight)
+    before = {k: v.clone() for k, v in method.augment.state_dict().items()}
+    Health(torch.from_numpy(images.pixels)).look(method)
+    assert method.augment.training
+    assert all(torch.equal(v, before[k]) for k, v in method.augment.state_dict().items())
 
 
 def test_looking_changes_neither_weights_nor_draws_nor_the_mode(images, build_method):

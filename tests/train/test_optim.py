@@ -34,6 +34,24 @@ def test_weights_decay_and_norms_and_biases_never_do(kind):
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_a_group_may_bring_its_own_decay_and_its_norms_and_biases_never_have_one(kind):
+    nets = [nn.Linear(3, 2) for _ in range(3)]
+    own = [{"weight_decay": 0.0}, {"weight_decay": 0.7}, {}]
+    groups = [{"params": list(net.parameters()), "lr": 0.1, **how} for net, how in zip(nets, own, strict=True)]
+    optimiser = build(kind, groups, 0.3)
+    decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert [decay[id(net.weight)] for net in nets] == [0.0, 0.7, 0.3]
+    assert [decay[id(net.bias)] for net in nets] == [0.0, 0.0, 0.0]
+    before = [net.weight.detach().clone() for net in nets]
+    for p in (p for net in nets for p in net.parameters()):
+        p.grad = torch.zeros_like(p)
+    optimiser.step()
+    factor = 0.1 * (1.9 if kind == "sgd" else 1)  # Nesterov's first step is that much longer
+    for net, weight, rate in zip(nets, before, (0.0, 0.7, 0.3), strict=True):
+        torch.testing.assert_close(net.weight.detach(), weight * (1 - factor * rate))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_without_a_gradient_signal_only_weights_shrink(kind):
     net = nn.Linear(3, 2)
     nn.init.ones_(net.bias)
