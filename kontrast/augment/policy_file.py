@@ -102,7 +102,7 @@ def _checked(name: str, operation: Operation, value: Any, path: Path) -> Constan
     low, high = (float(end) for end in value)
     if not least <= low <= high <= most or high == 0:
         raise InputError(
-            f"{name} ({operation.what}) is a pair within {least:g}..{most:g}, the smaller one first and the other above 0; "
+            f"{name} ({operation.what}) is a pair within {least:g}..{most:g}, the smaller first, the other above 0; "
             f"{path} has {value!r}, so change it"
         )
     return low, high
