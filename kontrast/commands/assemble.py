@@ -22,6 +22,7 @@ from kontrast.augment.geometry import resize
 from kontrast.augment.policies import POLICIES, Policy
 from kontrast.batch import as_float
 from kontrast.commands.lineage import check_leaks
+from kontrast.commands.pretrained import weights_of
 from kontrast.data import ImageSet, hold_out
 from kontrast.data.reading import Axis, Reading
 from kontrast.errors import InputError
@@ -183,7 +184,7 @@ def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: 
         channels=train.channels,
         size=size,
         stem=options.stem,
-        init=options.init,
+        init=weights_of(options.encoder, options.init),
         mean=mean,
         std=tuple(max(value, 1e-3) for value in std),
         norm=None if options.norm == "own" else options.norm,

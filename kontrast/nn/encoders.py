@@ -90,7 +90,8 @@ def encoder(
         size: Side of the images in pixels.
         stem: `small` keeps the resolution at the input, `auto` does so below 64 px where the architecture allows.
         init: `none` for random weights, `pretrained` for timm's own, or the path of a `.safetensors`, `.npz` or `.pth`.
-        mean: Subtracted from images in 0..1. `pretrained` weights, and a run's, bring their own mean and deviation.
+        mean: Subtracted from images in 0..1. Weights that are `pretrained`, a run's, BiT's or EfficientNet-Lite's bring
+            their own mean and deviation.
         std: Divided by afterwards.
         norm: `batch`, `group` or `sync`: convert the norms of the network, after its weights are loaded.
         affine: What becomes of their scale and shift; see `norms.convert_norm`.
@@ -113,15 +114,16 @@ def encoder(
     if small:
         assert family is not None
         _SMALL_STEMS[family](net)
-    spec = EncoderSpec(
-        name=name, channels=channels, stem="small" if small else "standard", size=size, mean=mean, std=std
-    )
-    built = Encoder(net, spec)
     if saved is not None and saved.norm is not None:  # the names of weights do not tell one norm from another
-        convert_norm(built.net, saved.norm)
-        built.spec = replace(spec, norm=saved.norm)
-    if init not in ("none", "pretrained"):
-        load_weights(built.net, Path(init))
+        convert_norm(net, saved.norm)
+    report = None if init in ("none", "pretrained") else load_weights(net, Path(init))
+    if report is not None and report.statistics is not None and saved is None:
+        mean, std = (_fit_channels(values, channels) for values in report.statistics)
+    spec = EncoderSpec(
+        name=name, channels=channels, stem="small" if small else "standard", size=size, mean=mean, std=std,
+        norm=None if saved is None else saved.norm,
+    )  # fmt: skip
+    built = Encoder(net, spec)
     if norm is not None:
         convert_norm(built, norm, affine=affine, images=images)
         built.spec = replace(spec, norm="batch" if norm == "sync" else norm)
