@@ -17,7 +17,7 @@ from kontrast.augment.intensity import Tone
 from kontrast.augment.operations import OPERATIONS, Range, compose, constants, in_use
 from kontrast.augment.policies import Policy
 from kontrast.batch import as_float
-from kontrast.errors import InputError
+from kontrast.errors import InputError, TrainingStopped
 
 Producer = Literal["global", "network"]
 HIGHEST_START = 0.8
@@ -82,7 +82,11 @@ class LearnedPolicy(Policy):
         return compose(self.size, self.geometry.padding, values).draw(image, generator)
 
     def widths(self, image: Tensor) -> Tensor:
-        """Strengths and probabilities in the order of `names`: `(1, k)`, or `(n, k)` where each image has its own."""
+        """Strengths and probabilities in the order of `names`: `(1, k)`, or `(n, k)` where each image has its own.
+
+        Raises:
+            TrainingStopped: Training has made the parameters no numbers.
+        """
         raw = self.raw[None]
         if self.network is not None:
             small = F.adaptive_avg_pool2d(as_float(image), LOOKED_AT).to(self.raw.dtype)
@@ -90,6 +94,11 @@ class LearnedPolicy(Policy):
             if self.training:
                 self.answered.lerp_(answer.detach().mean(dim=0).to(self.answered.dtype), 1 - MEMORY)
             raw = raw + answer
+        if not raw.isfinite().all():  # torch's sampling of a grid that is none would end the process
+            raise TrainingStopped(
+                "a learned policy is made of finite numbers, but a step made some NaN or infinite; go on from the last "
+                "checkpoint with a lower --policy-lr"
+            )
         return self._within(raw)
 
     def mean_widths(self) -> Tensor:

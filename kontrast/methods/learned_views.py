@@ -29,6 +29,8 @@ FEWEST_LABELLED = 2
 """Labelled images of a batch below which they have no batch statistics, and so no say."""
 SIGNS: dict[str, int] = {"semi": -1, "adversarial": -1, "supervised": 0, "cooperative": 1}
 """What the policy makes of the contrast: harder, nothing, easier."""
+NETWORK_RATE = 0.01
+"""Learning rate of the policy's network over that of its global strengths: each of many weights moves them all."""
 CERTAIN = 1e-6
 """Distance of a probability from 0 or 1 at which its entropy no longer pulls it back."""
 NEAR = 0.02
@@ -147,11 +149,15 @@ class LearnedViews(Method):
         self.progress = progress
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The policy has its own constant rate and does not decay."""
+        """The policy has its own constant rate and does not decay; the weights of its network have a smaller one."""
         own = list(self.augment.parameters())
         others = [p for p in self.parameters() if all(p is not mine for mine in own)]
-        policy = {"params": own, "lr": self.config.policy_lr, "constant_lr": True, "weight_decay": 0.0}
-        return [{"params": others, "lr": lr}, policy]
+        policy = {"lr": self.config.policy_lr, "constant_lr": True, "weight_decay": 0.0}
+        groups = [{"params": others, "lr": lr}, {**policy, "params": [self.augment.raw]}]
+        if self.augment.network is not None:
+            rate = NETWORK_RATE * self.config.policy_lr
+            groups.append({**policy, "params": list(self.augment.network.parameters()), "lr": rate})
+        return groups
 
     def concern(self, rows: Sequence[Mapping[str, float]]) -> str | None:
         """Whether the policy has come to nothing, or to all its bounds while labels got harder to read."""
