@@ -13,7 +13,7 @@ from kontrast.augment.intensity import Intensity
 from kontrast.augment.learned import HIGHEST_START, MEMORY, LearnedPolicy
 from kontrast.augment.operations import OPERATIONS, constants
 from kontrast.augment.policies import POLICIES, Policy, digits, histology, natural, xray
-from kontrast.errors import InputError
+from kontrast.errors import InputError, TrainingStopped
 
 COLOUR = {name for name, operation in OPERATIONS.items() if operation.colour}
 CHANCES = {name for name, operation in OPERATIONS.items() if operation.form == "probability"}
@@ -721,3 +721,13 @@ def test_only_the_operations_of_the_hand_made_policy_are_learned():
     assert LearnedPolicy(digits(64), channels=1).names == learned("digits", 28).names
     assert "flip" not in LearnedPolicy(xray(64), channels=1).names
     assert {"stain", "flip", "flip_vertical"} < set(LearnedPolicy(histology(64), channels=3).names)
+
+
+@PRODUCERS
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_parameters_that_are_no_numbers_stop_the_training_before_a_grid_is_made_of_them(producer, value):
+    policy = learned("natural", producer=producer)
+    with torch.no_grad():
+        policy.raw[0] = value
+    with pytest.raises(TrainingStopped, match="lower --policy-lr"):
+        policy(uneven(4, 3), seeded())
