@@ -194,14 +194,15 @@ class Intensity(nn.Module):
             each = [torch.stack([1 + even(self.stain), even(self.stain / 4)], dim=1) for _ in range(3)]
             return torch.stack(each, dim=1)
 
-        saturation = 1 + even(self.saturation) if is_on(self.saturation) else None
-        if is_on(self.grey):
+        coloured = channels == 3
+        saturation = 1 + even(self.saturation) if coloured and is_on(self.saturation) else None
+        if coloured and is_on(self.grey):
             saturation = (1 if saturation is None else saturation) * (1 - chance(self.grey))
         return Tone(
-            stain=stain() if is_on(self.stain) else None,
+            stain=stain() if coloured and is_on(self.stain) else None,
             gain=torch.stack([1 + even(self.gain) for _ in range(channels)], dim=1) if is_on(self.gain) else None,
             saturation=saturation,
-            hue=2 * math.pi * even(self.hue) if is_on(self.hue) else None,
+            hue=2 * math.pi * even(self.hue) if coloured and is_on(self.hue) else None,
             contrast=1 + even(self.contrast) if is_on(self.contrast) else None,
             brightness=1 + even(self.brightness) if is_on(self.brightness) else None,
             inversion=chance(self.inversion) if is_on(self.inversion) else None,

@@ -58,7 +58,6 @@ class LearnedPolicy(Policy):
                 "of its own, so begin with another --policy"
             )
         super().__init__(start.geometry, start.intensity)
-        self.channels = channels
         self.constants = constants(start)
         working = in_use(self.constants, channels)
         self.names = tuple(n for n in working if OPERATIONS[n].width(self.constants[n]) < OPERATIONS[n].limit)
@@ -74,6 +73,9 @@ class LearnedPolicy(Policy):
         """`(k,)`, in the order of `names`: what the sigmoid is taken of."""
         self.is_chance = torch.tensor([OPERATIONS[n].form == "probability" for n in self.names])
         """`(k,)`: which of them are probabilities."""
+        self.spread = torch.zeros(())
+        """Of the last images under a network: standard deviation of their strengths as shares of the bounds, the mean
+        over operations."""
         self.network = _network(channels, len(self.names)) if producer == "network" else None
 
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> tuple[Warp, Tone]:
@@ -90,10 +92,12 @@ class LearnedPolicy(Policy):
         raw = self.raw[None]
         if self.network is not None:
             small = F.adaptive_avg_pool2d(as_float(image), LOOKED_AT).to(self.raw.dtype)
-            answer = self.network(small - small.mean(dim=(1, 2, 3), keepdim=True))
+            centred = small - small.mean(dim=(1, 2, 3), keepdim=True)
+            answer = self.network(centred / centred.std(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3))
             if self.training:
                 self.answered.lerp_(answer.detach().mean(dim=0).to(self.answered.dtype), 1 - MEMORY)
             raw = raw + answer
+            self.spread = torch.sigmoid(raw.detach()).std(dim=0, unbiased=False).mean()
         if not raw.isfinite().all():  # torch's sampling of a grid that is none would end the process
             raise TrainingStopped(
                 "a learned policy is made of finite numbers, but a step made some NaN or infinite; go on from the last "
@@ -108,13 +112,21 @@ class LearnedPolicy(Policy):
     def freeze(self) -> Policy:
         """The plain policy of today's strengths; of those of a network, the mean over images on the sigmoid's scale."""
         values = self._values(self.mean_widths().detach()[None])
-        idle = {name for name, operation in OPERATIONS.items() if operation.colour and self.channels != 3}
-        found = {name: 0.0 if name in idle else _constant(value) for name, value in values.items()}
-        return compose(self.size, self.geometry.padding, found)
+        return compose(self.size, self.geometry.padding, {name: _constant(value) for name, value in values.items()})
 
     def position(self) -> Tensor:
         """`(k,)` in 0..1: where each strength lies between nothing and its bound."""
         return self.mean_widths() / self.bound
+
+    def effects(self) -> Tensor:
+        """Of each operation its position, times that of the probability it depends on; 0 where it does nothing."""
+        position = dict(zip(self.names, self.position().detach(), strict=True))
+        found = []
+        for name, value in position.items():
+            needed = OPERATIONS[name].depends_on
+            if not any(OPERATIONS[other].depends_on == name for other in self.names):
+                found.append(value * position[needed] if needed in position else value)
+        return torch.stack(found)
 
     def shown(self) -> dict[str, Tensor]:
         """Each strength in its unit, as the end of the range that it moves, and each probability; detached scalars."""
@@ -157,5 +169,6 @@ def _network(channels: int, num_strengths: int) -> nn.Sequential:
         nn.GELU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
+        nn.BatchNorm1d(32, affine=False),  # leaves what differs between images: what is common, `raw` learns
         last,
     )

@@ -20,8 +20,9 @@ Constant = float | tuple[float, float]
 
 
 EXCHANGED = 0.5
-"""Reach of what turns an image into a counterpart: beyond it, views become those of the counterparts, and no more
-varied, which neither labels nor contrast could tell, while the encoder is to be used on the images themselves."""
+"""Reach of what turns an image into a counterpart: far beyond it, views become those of the counterparts, and no more
+varied, which neither labels nor contrast could tell, while the encoder is to be used on the images themselves. A policy
+that begins there may go to 0.625, as any that begins at its reach may go a quarter further."""
 
 
 @dataclass(frozen=True, kw_only=True)

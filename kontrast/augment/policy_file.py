@@ -88,6 +88,7 @@ def _known(name: str, path: Path) -> Operation:
 
 def _checked(name: str, operation: Operation, value: Any, path: Path) -> Constant:
     """The constant of an operation, if it is one within its bounds."""
+    value = [_number(end) for end in value] if isinstance(value, list) else _number(value)
     if operation.form in ("width", "probability"):
         if not _is_number(value) or not 0 <= value <= operation.limit:
             raise InputError(
@@ -106,6 +107,14 @@ def _checked(name: str, operation: Operation, value: Any, path: Path) -> Constan
             f"{path} has {value!r}, so change it"
         )
     return low, high
+
+
+def _number(value: Any) -> Any:
+    """What YAML takes for text although it is a number, such as 1e-5."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _is_number(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import logging
 import math
@@ -296,11 +297,17 @@ def as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
     return written
 
 
+def policy_files(names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 (hex) of those policies that are files, by their names: part of what makes a run what it is."""
+    files = {name: Path(name).expanduser() for name in names if name.endswith(policy_file.SUFFIXES)}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
+
+
 def check_same_data(out: Path, found: dict[str, Any]) -> None:
     """Write the provenance of a run or study to `run.json`, or make sure that its data are still the same.
 
     Raises:
-        InputError: Images, labels or the split have changed.
+        InputError: Images, labels, the split or a policy's file have changed.
     """
     file = out / "run.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else found
@@ -308,6 +315,11 @@ def check_same_data(out: Path, found: dict[str, Any]) -> None:
         raise InputError(
             f"what is resumed keeps its data; images, labels or the split have changed since {out} began, "
             "so name another --out"
+        )
+    if known.get("policies", {}) != found.get("policies", {}):
+        raise InputError(
+            f"what is resumed keeps its augmentation; a policy's file has changed since {out} began, so restore it or "
+            "name another --out"
         )
     write_json(file, found)
 

@@ -13,7 +13,7 @@ from kontrast import distributed
 from kontrast.commands.assemble import build_policy, has_read_labels, named, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
-from kontrast.commands.run import OpenRun, RunOptions, open_run
+from kontrast.commands.run import OpenRun, RunOptions, open_run, run_policy
 from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, protocol_settings
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.metrics import METRICS
@@ -43,7 +43,7 @@ def run(options: Evaluate) -> dict[str, Any]:
     ask = PROTOCOLS[named(options.protocol, PROTOCOLS, "protocol")]
     opened = open_run(options, "evaluation")
     if has_read_labels(opened.settings):
-        log.warning("this encoder was trained on all training labels, so fewer labels here are no few-label result")
+        log.warning("this run has learned from labels already, so fewer labels here are no few-label result")
     subject = _subject(options, opened)
     train, truth, groups = subject.train, subject.test.labels, subject.test.groups
     assert truth is not None, "open_run refuses data without labels"
@@ -72,7 +72,7 @@ def _subject(options: Evaluate, opened: OpenRun) -> Subject:
     encoder = opened.encoder.to(choose_device(options.device))
     training = Fit(**{f.name: settings[f.name] for f in fields(Fit) if f.name in settings})
     steps = max(1, len(train) // settings["batch_size"]) * settings["epochs"]
-    policy = build_policy(settings["policy"], encoder.spec.size, encoder.spec.channels)
+    policy = build_policy(run_policy(options.run, settings), encoder.spec.size, encoder.spec.channels)
     return Subject(encoder, train, opened.test, policy, protocol_settings(options, training, steps=steps))
 
 

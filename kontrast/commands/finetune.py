@@ -31,7 +31,7 @@ from kontrast.commands.assemble import (
 from kontrast.commands.call import keyword_call
 from kontrast.commands.card import CARD, folder_card
 from kontrast.commands.provenance import provenance
-from kontrast.commands.run import OpenRun, RunOptions, open_run
+from kontrast.commands.run import OpenRun, RunOptions, open_run, run_policy
 from kontrast.data import ImageSet, validation_part
 from kontrast.errors import InputError
 from kontrast.evaluate import finetune as tuning
@@ -60,7 +60,7 @@ class Finetune(Fit, RunOptions):
     out: Path
     """Folder to write: encoder, classifier.safetensors, classifier.json, evaluations/test.json, MODEL_CARD.md."""
     policy: str | None = None
-    """Augmentation; by default the run's."""
+    """Augmentation; by default the run's: where it was learned, what was learned."""
     epochs: int = 30
     """Passes over the labelled images."""
     batch_size: int = 64
@@ -78,7 +78,7 @@ def run(options: Finetune) -> Path:
         raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 64 or so")
     opened = open_run(options, "fine-tuning")
     labelled = opened.train.take(opened.train.labelled)
-    policy = options.policy or opened.settings["policy"]
+    policy = options.policy or run_policy(options.run, opened.settings)
     augment = build_policy(policy, opened.encoder.spec.size, opened.encoder.spec.channels)
     claim_folder(options.out, _settings(options, opened, policy), resume=False, can_resume=False)
     method = _train(options, opened.encoder, labelled, augment, out=options.out)

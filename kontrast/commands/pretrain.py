@@ -22,6 +22,7 @@ from kontrast.commands.assemble import (
     claim_folder,
     data_name,
     open_data,
+    policy_files,
     require_labels,
     split,
 )
@@ -96,7 +97,7 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str, monitored: Im
     )
     monitor = _monitor(monitored or train) if options.evaluate_every else None
     claim_folder(options.out, settings(options), resume=options.resume)
-    check_same_data(options.out, provenance(train))
+    check_same_data(options.out, provenance(train) | {"policies": policy_files([options.policy])})
     loader = Loader(train, options.batch_size, seed=options.seed, labelled_share=method.labelled_share)
     fit(
         method,

@@ -117,6 +117,11 @@ def check_repeat(first: Path, found: Mapping[str, Any]) -> None:
             f"a repeat has the data of its study; the {what} of {known['data']} have changed since {first} was made, "
             "so restore them, or start a new study with --recipe"
         )
+    if known.get("policies", {}) != found.get("policies", {}):
+        raise InputError(
+            f"a repeat has the augmentation of its study; a policy's file has changed since {first} was made, so "
+            "restore it, or start a new study with --recipe"
+        )
 
 
 def compare_repeat(first: Path, second: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from kontrast.augment.policies import POLICIES
 from kontrast.commands.assemble import DataOptions, check_test, data_name, open_data, require_labels, split
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet
@@ -115,6 +116,12 @@ def read_as_trained(options: T, settings: Mapping[str, Any], *also: str) -> T:
     known = {f.name: settings.get(f.name, f.default) for f in fields(DataOptions) if f.name in names}
     defaults = {f.name: f.default for f in fields(DataOptions)}
     return replace(options, **{key: value for key, value in known.items() if getattr(options, key) == defaults[key]})
+
+
+def run_policy(run: Path, settings: Mapping[str, Any]) -> str:
+    """The augmentation of a run as `--policy` takes it: its name; where it was learned or a file, what the run left."""
+    left = run / "policy.yaml"
+    return settings["policy"] if settings["policy"] in POLICIES and "policy_lr" not in settings else str(left)
 
 
 def run_settings(run: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from kontrast.commands.assemble import (
     data_name,
     named,
     open_data,
+    policy_files,
     require_labels,
     split,
 )
@@ -81,7 +82,7 @@ def run(options: Study) -> Path:
         check_settings(options.repeats, _settings(options))
     data = open_data(options)
     require_labels(data, "a study")
-    found = provenance(data)
+    found = provenance(data) | {"policies": policy_files(_policies(options))}
     if options.repeats is not None:
         check_repeat(options.repeats, found)
     parts = split(data)
@@ -127,6 +128,12 @@ def _check(options: Study) -> None:
         named(name, PROTOCOLS, "protocol")
     if not options.methods:
         raise InputError(f"a study compares pre-training methods; --methods is empty, choose from {', '.join(METHODS)}")
+
+
+def _policies(options: Study) -> list[str]:
+    """Those of the study and of its methods."""
+    own = [variant(text, options.configs).policy for text in options.methods]
+    return [options.policy, *(name for name in own if name is not None)]
 
 
 def _check_new(out: Path) -> None:

@@ -90,7 +90,7 @@ def _exhibits(work: Work, cells: Cells, arm: Arm, fewest: int) -> dict[str, Any]
     subject = work.subject(
         arm, work.options.seed, work.draws(_fewest(work, cells, fewest), work.options.seed)[0].labelled
     )
-    title = f"{arm.title.split(',')[0]}, seed {work.options.seed}"
+    title = f"{arm.title.rpartition(', ')[0] or arm.title}, seed {work.options.seed}"
     return {
         "closeup": _closeup(work, cells, arm, fewest),
         "atlas": exhibits.atlas(work.test, subject.test_features, title=title),
@@ -216,8 +216,8 @@ def _notes(work: Work) -> tuple[str, ...]:
     notes = [
         f"Every training runs to its last epoch: {options.epochs} epochs of pre-training, {tuning.steps} steps on "
         "labels. No epoch and no setting was chosen by a test score.",
-        "From scratch has the same encoder, augmentation, optimiser and learning rate as the methods, and learns from "
-        "the same labels.",
+        f"From scratch has the same encoder, optimiser and learning rate as the methods, the augmentation "
+        f"{options.policy}{'' if _is_one(work) else ' where methods have or learn their own'}, and the same labels.",
         "Curves of accuracy along the training use all labels of the training part; they inform and decide nothing.",
         "A label budget that leaves the validation part out is drawn outside it; one that does not is judged there by "
         "a second model trained without it.",
@@ -225,6 +225,11 @@ def _notes(work: Work) -> tuple[str, ...]:
     if options.seeds == 1:
         notes.insert(0, "One pre-training seed: all intervals are for this one encoder.")
     return tuple(notes)
+
+
+def _is_one(work: Work) -> bool:
+    """Whether all methods are trained under the study's own policy."""
+    return all(one.policy is None and one.method != "learned_views" for one in work.variants.values())
 
 
 def _runs(out: Path) -> dict[str, list[Row]]:

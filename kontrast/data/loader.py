@@ -57,9 +57,9 @@ class Loader:
             batch_size: Images of each.
             seed: Of the order.
             drop_last: Whether an epoch ends with its last full batch.
-            labelled_share: Above 0, every batch has the same number of labelled images: this share of it at least, and
-                their share in the data at least, none of them twice. Where labels are few, labelled images come more
-                often than the others in the same number of batches, all of which are full.
+            labelled_share: Above 0, every batch has the same number of labelled images: this share of it at least,
+                their share in the data at least, two at least, and none of them twice. Where labels are few, they
+                come more often than the others in the same number of batches, all of which are full.
         """
         if len(data) == 0 or batch_size < 1:
             raise ValueError(f"a loader needs images and a batch size of at least 1; got {len(data)} and {batch_size}")
@@ -98,8 +98,8 @@ class Loader:
         labelled = self.data.labelled
         others = np.setdiff1d(np.arange(len(self.data)), labelled)
         size = min(self.batch_size, len(self.data))
-        wanted = math.ceil(size * max(self.labelled_share, len(labelled) / len(self.data)))
-        count = min(max(wanted, size - len(others)), len(labelled))
+        wanted = max(2, math.ceil(size * max(self.labelled_share, len(labelled) / len(self.data))))
+        count = min(max(wanted, size - len(others)), len(labelled), size)
         pairs = zip(_rounds(labelled, count, rng), _rounds(others, size - count, rng), strict=True)
         for first, second in islice(pairs, len(self)):
             yield np.concatenate([first, second])

@@ -29,7 +29,7 @@ FEWEST_LABELLED = 2
 """Labelled images of a batch below which they have no batch statistics, and so no say."""
 SIGNS: dict[str, int] = {"semi": -1, "adversarial": -1, "supervised": 0, "cooperative": 1}
 """What the policy makes of the contrast: harder, nothing, easier."""
-NETWORK_RATE = 0.01
+NETWORK_RATE = 0.03
 """Learning rate of the policy's network over that of its global strengths: each of many weights moves them all."""
 CERTAIN = 1e-6
 """Distance of a probability from 0 or 1 at which its entropy no longer pulls it back."""
@@ -116,6 +116,8 @@ class LearnedViews(Method):
         metrics = {"spread": measures.spread(a.detach()), "contrast": contrast.detach(), "objective": objective}
         if self.classify is not None:
             metrics["labels"] = labels.detach()
+        if self.augment.network is not None:
+            metrics["spread_of_strengths"] = self.augment.spread
         return Objective(loss, metrics | {f"policy.{name}": value for name, value in self.augment.shown().items()})
 
     def _labels(self, views: Tensor, batch: Batch) -> Tensor:
@@ -162,7 +164,7 @@ class LearnedViews(Method):
     def concern(self, rows: Sequence[Mapping[str, float]]) -> str | None:
         """Whether the policy has come to nothing, or to all its bounds while labels got harder to read."""
         position = self.augment.position().detach()
-        if bool((position < NEAR).all()):
+        if bool((self.augment.effects() < NEAR).all()):
             return (
                 f"the learned policy hardly changes an image any more ({', '.join(self.augment.names)} are near 0); "
                 "a higher --contrast-weight or --width-weight, or --mode semi, keeps it from that"

@@ -28,7 +28,7 @@ def arms_of(page: Page) -> dict[str, Arm]:
     for name in runs:
         if name not in arms:
             first = arms[_readings(name, kinds)[0]]
-            arms[name] = Arm(first.title.split(",")[0], first.style)
+            arms[name] = Arm((first.title.rpartition(", ")[0] or first.title), first.style)
     return arms
 
 
