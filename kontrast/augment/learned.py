@@ -58,6 +58,7 @@ class LearnedPolicy(Policy):
                 "of its own, so begin with another --policy"
             )
         super().__init__(start.geometry, start.intensity)
+        self.channels = channels
         self.constants = constants(start)
         working = in_use(self.constants, channels)
         self.names = tuple(n for n in working if OPERATIONS[n].width(self.constants[n]) < OPERATIONS[n].limit)
@@ -112,7 +113,9 @@ class LearnedPolicy(Policy):
     def freeze(self) -> Policy:
         """The plain policy of today's strengths; of those of a network, the mean over images on the sigmoid's scale."""
         values = self._values(self.mean_widths().detach()[None])
-        return compose(self.size, self.geometry.padding, {name: _constant(value) for name, value in values.items()})
+        idle = {name for name, operation in OPERATIONS.items() if operation.colour and self.channels != 3}
+        found = {name: 0.0 if name in idle else _constant(value) for name, value in values.items()}
+        return compose(self.size, self.geometry.padding, found)
 
     def position(self) -> Tensor:
         """`(k,)` in 0..1: where each strength lies between nothing and its bound."""
@@ -159,16 +162,10 @@ def _constant(value: Strength | Range) -> float | tuple[float, float]:
 
 
 def _network(channels: int, num_strengths: int) -> nn.Sequential:
-    """From a small image to what is added to each parameter; 0 for all at first."""
-    last = nn.Linear(32, num_strengths, bias=False)
+    """From a small image to what is added to each parameter; 0 for all at first.
+
+    It has no convolutions: means over an image differ so little between images that nothing would be learned by them.
+    """
+    last = nn.Linear(64, num_strengths, bias=False)
     nn.init.zeros_(last.weight)
-    return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
-        nn.GELU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1),
-        nn.GELU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.BatchNorm1d(32, affine=False),  # leaves what differs between images: what is common, `raw` learns
-        last,
-    )
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * LOOKED_AT**2, 64), nn.Tanh(), last)
