@@ -142,7 +142,7 @@ def test_without_padding_or_size_there_are_zeros_outside_and_pixels_are_those_of
         ("xyzzy: 1", "has 'xyzzy': choose from area, aspect, .*cutout_side"),
         ("3: 1", "has '3': choose from"),
         ("yes: 1", "has 'True': choose from"),
-        ("rotation: 181", r"rotation \(degrees, .*\) is a number in 0..225; .* has 181"),
+        ("rotation: 226", r"rotation \(degrees, .*\) is a number in 0..225; .* has 226"),
         ("rotation: -1", "in 0..225; .* has -1"),
         ("flip: 1.01", r"flip \(probability of mirroring left and right\) is a number in 0..1; .* has 1.01"),
         ("brightness: 1.5", "in 0..1; .* has 1.5"),

@@ -251,3 +251,10 @@ def test_labels_stay_with_their_images_however_they_reach_the_device(way, image_
         assert batch.label.tolist() == labels[batch.index].tolist()
         assert batch.image.flatten().tolist() == batch.index.tolist()
     assert reading_threads() == []
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_a_small_batch_has_two_labelled_images_where_labels_are_few(size, image_set):
+    labels = known(4, 40)
+    batches = seen(Loader(image_set(labels), size, labelled_share=0.125), 0)
+    assert set(labelled_of(batches, labels)) == {2}
