@@ -17,7 +17,7 @@ from kontrast.nn.encoders import encoder, save_encoder
 
 TINY = ["--encoder", "test_efficientnet", "--stem", "standard", "--precision", "float32"]
 TRAINING = [*TINY, "--epochs", "2", "--batch-size", "16"]
-CLASSIFIER = ["--epochs", "6", "--batch-size", "16", "--lr", "0.3", "--precision", "float32"]
+CLASSIFIER = ["--policy", "ct", "--epochs", "6", "--batch-size", "16", "--lr", "0.3", "--precision", "float32"]
 SCORING = ["--seeds", "1", "--draws", "2", "--per-class", "2", "--finetune-steps", "2"]
 
 

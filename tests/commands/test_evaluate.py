@@ -70,7 +70,7 @@ def test_an_encoder_that_learned_from_all_labels_brings_a_warning(images, kontra
     assert kontrast("pretrain", "supervised", images, *training, "--out", tmp_path / "run") == 0
     found = package.evaluate(run=tmp_path / "run", protocol="knn", per_class=(2,), draws=1)
     assert found["test_images_seen_in_pretraining"] == 0
-    assert "trained on all training labels" in caplog.text
+    assert "has learned from labels already" in caplog.text
 
 
 def test_wrong_input_is_refused(run, refused, draw_folder, tmp_path):

@@ -74,7 +74,7 @@ def test_the_temperature_is_the_best_for_images_that_a_second_classifier_has_not
     rest, held = data.validation_part(labelled.labels)
     config = FineTuning(steps=6 * (len(rest) // 16), batch_size=16, training=Fit(lr=0.3, precision="float32"))
     again = fine_tune(
-        package.load(run=classifier.parent / "run"), labelled.take(rest), build_policy("natural", 16), config
+        package.load(run=classifier.parent / "run"), labelled.take(rest), build_policy("ct", 16, 1), config
     )
     with torch.no_grad():
         logits = again.predict(labelled.take(held).batch(np.arange(len(held))).image).double().numpy()
