@@ -99,7 +99,7 @@ class EncoderOptions:
     running statistics by the training images."""
     policy: str = "natural"
     """Augmentation: ct, dermoscopy, digits, histology, mri, natural, randaugment, ultrasound or xray, or a .yaml file
-    such as the policy.yaml that every run leaves; see `data preview`."""
+    such as the policy.yaml that a run leaves; see `data preview`."""
 
 
 @dataclass(frozen=True, kw_only=True)
