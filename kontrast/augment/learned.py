@@ -31,8 +31,8 @@ MEMORY = 0.98
 class LearnedPolicy(Policy):
     """Begins exactly at a hand-made policy, whose operations, and only those, it learns to strengthen or weaken.
 
-    Each strength or probability is `bound * sigmoid(parameter)`, so no bound can be left. Draws
-    are those of the hand-made policy with the same generator, and views differentiable in all parameters: magnitudes by
+    Each strength or probability is `bound * sigmoid(parameter)`, so no bound can be left. Draws are those of the
+    hand-made policy with the same generator, and views differentiable in all parameters: magnitudes by
     reparameterisation, probabilities by a relaxed Bernoulli with straight-through. What the hand-made policy leaves out
     (strength 0) or does as much as makes sense (probability 1, contrast 1) is not learned.
     """
@@ -64,7 +64,8 @@ class LearnedPolicy(Policy):
         self.names = tuple(n for n in working if OPERATIONS[n].width(self.constants[n]) < OPERATIONS[n].limit)
         if not self.names:
             raise InputError(
-                "a policy is learned by making its operations stronger or weaker; this one has none at all"
+                "a policy is learned by making its operations stronger or weaker; this one has none at all, so begin "
+                "with another --policy"
             )
         widths = torch.tensor([OPERATIONS[n].width(self.constants[n]) for n in self.names], dtype=torch.float64)
         bound = torch.tensor([self._bound(n) for n in self.names], dtype=torch.float64)

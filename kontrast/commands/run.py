@@ -121,7 +121,8 @@ def read_as_trained(options: T, settings: Mapping[str, Any], *also: str) -> T:
 def run_policy(run: Path, settings: Mapping[str, Any]) -> str:
     """The augmentation of a run as `--policy` takes it: its name; where it was learned or a file, what the run left."""
     left = run / "policy.yaml"
-    return settings["policy"] if settings["policy"] in POLICIES and "policy_lr" not in settings else str(left)
+    is_own = settings["policy"] not in POLICIES or "policy_lr" in settings
+    return str(left) if is_own and left.is_file() else settings["policy"]
 
 
 def run_settings(run: Path) -> dict[str, Any]:

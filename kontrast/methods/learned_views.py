@@ -43,7 +43,7 @@ class LearnedViews(Method):
     The policy minimises `labels * L_sup + contrast * L_nce`, with signs by `mode`, where `L_sup` is the cross-entropy
     of a linear classifier on the representations of the labelled views. One loss and one backward pass give encoder,
     projection, classifier and policy each the gradient of its own objective: the contrast reaches the views with its
-    gradient scaled, and the labels pass a detached encoder (equations 1 to 4 of our design).
+    gradient scaled, and the labels pass a detached encoder.
     """
 
     without_labels: ClassVar[str] = "add --mode adversarial, which reads none"
