@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import kontrast as package
+from kontrast.cli import main
 from kontrast.nn.encoders import load_encoder
 from kontrast.train.log import TIMING, read_rows
 
@@ -189,3 +190,20 @@ def test_a_collapsed_run_that_is_to_stop_exits_with_1(draw_folder, training, tmp
     assert kontrast(*words, "--out", tmp_path / "run") == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("kontrast: this run looks collapsed: ")
+
+
+def test_a_run_is_not_resumed_under_another_content_of_its_policy_s_file(images, training, refused, tmp_path):
+    policy = tmp_path / "mine.yaml"
+    policy.write_text("rotation: 10\n")
+    words = ["pretrain", "simclr", images, *training, "--policy", policy, "--out", tmp_path / "run"]
+    assert main([str(word) for word in words]) == 0
+    policy.write_text("rotation: 20\n")
+    assert "a policy's file has changed" in refused(*words, "--resume")
+
+
+def test_fine_tuning_takes_the_policy_that_a_run_has_learned(images, training, tmp_path):
+    words = ["pretrain", "learned_views", images, *training, "--start", "0", "--out", tmp_path / "run"]
+    assert main([str(word) for word in words]) == 0
+    words = ["finetune", "classification", tmp_path / "run", "--epochs", "1", "--no-calibrate", "--out", tmp_path / "c"]
+    assert main([str(word) for word in words]) == 0
+    assert f"policy: {tmp_path / 'run' / 'policy.yaml'}" in (tmp_path / "c" / "config.yaml").read_text()
