@@ -88,6 +88,9 @@ class EncoderOptions:
 
     encoder: str = "resnet18"
     """Any architecture of timm."""
+    encoder_options: tuple[str, ...] = ()
+    """What timm's architecture is told besides, KEY=VALUE, such as channels=[128,256,512,1024] stem_chs=32 for a
+    resnetv2_50x1_bit of half the width."""
     stem: Stem = "auto"
     """`small` keeps full resolution at the input (costs more, sees more); `auto` does so below 64 px."""
     init: str = "none"
@@ -191,7 +194,22 @@ def build_encoder(options: EncoderOptions, train: ImageSet, size: int, *, seed: 
         norm=None if options.norm == "own" else options.norm,
         affine=options.norm_affine,
         images=_some_images(train, size),
+        options=_encoder_options(options.encoder_options),
     )
+
+
+def _encoder_options(texts: Iterable[str]) -> dict[str, Any]:
+    """From KEY=VALUE, the value in YAML, to arguments."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise InputError(f"--encoder-options are KEY=VALUE, such as channels=[128,256,512,1024]; got {text!r}")
+    return found
 
 
 def _some_images(train: ImageSet, size: int) -> Iterator[Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from kontrast.batch import as_float
 from kontrast.errors import InputError
 from kontrast.files import whole_file
 from kontrast.nn.import_timm import import_timm
-from kontrast.nn.norms import Affine, Norm, convert_norm
+from kontrast.nn.norms import Affine, Norm, convert_norm, kind
 from kontrast.nn.norms import rebuild_lines as norm_lines
 from kontrast.nn.weights import load_weights
 
@@ -46,6 +46,8 @@ class EncoderSpec:
     """Then divided by, likewise."""
     norm: Norm | None = None
     """What its norms were converted to; None where they are the architecture's own."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of timm's `create_model`, such as `channels` of a narrower network."""
 
 
 class Encoder(nn.Module):
@@ -56,7 +58,7 @@ class Encoder(nn.Module):
 
     def __init__(self, net: nn.Module, spec: EncoderSpec) -> None:
         super().__init__()
-        self.net, self.spec = net, spec
+        self.net, self.spec, self.layout = net, spec, _layout(net)
         # Some networks, MobileNetV3 among them, end in a layer of another width than their last features.
         self.width: int = getattr(net, "head_hidden_size", None) or net.num_features  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
@@ -64,7 +66,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Images `(n, c, h, w)`, uint8, uint16 or float in 0..1, to representations `(n, width)`."""
-        x = ((as_float(image) - self.mean) / self.std).to(self.mean.dtype, memory_format=torch.channels_last)
+        x = ((as_float(image) - self.mean) / self.std).to(self.mean.dtype, memory_format=self.layout)
         representation: Tensor = self.net(x)
         return representation
 
@@ -81,6 +83,7 @@ def encoder(
     norm: Norm | None = None,
     affine: Affine = "reset",
     images: Iterable[Tensor] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Encoder:
     """Build an encoder.
 
@@ -96,14 +99,18 @@ def encoder(
         norm: `batch`, `group` or `sync`: convert the norms of the network, after its weights are loaded.
         affine: What becomes of their scale and shift; see `norms.convert_norm`.
         images: Batches in 0..1 for `affine="recalibrate"`.
+        options: Further arguments of timm's `create_model`: numbers, words, or lists of them.
 
     Raises:
-        InputError: Unknown name (with near ones), no small stem for this architecture, or weights that do not fit.
+        InputError: Unknown name (with near ones), no small stem for this architecture, options that it does not take,
+            or weights that do not fit.
     """
     saved = None if init in ("none", "pretrained") else _spec_beside(Path(init))
     if saved is not None:
         mean, std = (_fit_channels(values, channels) for values in (saved.mean, saved.std))
-    net = _create(name, channels=channels, size=size, pretrained=init == "pretrained")
+    options = dict(options or {})
+    _check_options(options)
+    net = _create(name, channels=channels, size=size, pretrained=init == "pretrained", options=options)
     if init == "pretrained":
         mean, std = (_fit_channels(net.pretrained_cfg[key], channels) for key in ("mean", "std"))
     family = _stem_family(net)
@@ -121,13 +128,13 @@ def encoder(
         mean, std = (_fit_channels(values, channels) for values in report.statistics)
     spec = EncoderSpec(
         name=name, channels=channels, stem="small" if small else "standard", size=size, mean=mean, std=std,
-        norm=None if saved is None else saved.norm,
+        norm=None if saved is None else saved.norm, options=options,
     )  # fmt: skip
     built = Encoder(net, spec)
     if norm is not None:
         convert_norm(built, norm, affine=affine, images=images)
-        built.spec = replace(spec, norm="batch" if norm == "sync" else norm)
-    return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        built.spec, built.layout = replace(spec, norm="batch" if norm == "sync" else norm), _layout(net)
+    return built.to(memory_format=built.layout)  # type: ignore[call-overload, no-any-return]
 
 
 def save_encoder(built: Encoder, folder: Path, *, stem: str = "encoder") -> None:
@@ -151,7 +158,7 @@ def load_encoder(path: Path) -> Encoder:
         raise InputError(
             f"an encoder is a .safetensors file with its .json beside it; {path} is not, so give a finished run"
         )
-    told = {key: getattr(spec, key) for key in ("channels", "size", "stem", "mean", "std", "norm")}
+    told = {key: getattr(spec, key) for key in ("channels", "size", "stem", "mean", "std", "norm", "options")}
     built = encoder(spec.name, **told)
     try:
         built.net.load_state_dict(load_file(path), strict=True)
@@ -163,11 +170,12 @@ def load_encoder(path: Path) -> Encoder:
 def rebuild_lines(built: Encoder, file: str) -> list[str]:
     """Lines of Python that rebuild the network with timm alone and load its weights strictly."""
     spec = built.spec
-    size = f", img_size={spec.size}" if _takes_size(built.net) else ""
+    more = {**spec.options, **({"img_size": spec.size} if _takes_size(built.net) else {})}
+    told = "".join(f", {key}={value!r}" for key, value in more.items())
     lines = [
         "import timm, torch",
         "from safetensors.torch import load_file",
-        f"net = timm.create_model({spec.name!r}, num_classes=0, in_chans={spec.channels}{size})",
+        f"net = timm.create_model({spec.name!r}, num_classes=0, in_chans={spec.channels}{told})",
     ]
     if spec.stem == "small":
         lines += _small_stem_lines(built.net)
@@ -176,15 +184,15 @@ def rebuild_lines(built: Encoder, file: str) -> list[str]:
     return [*lines, f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"]
 
 
-def _create(name: str, *, channels: int, size: int, pretrained: bool) -> Any:
+def _create(name: str, *, channels: int, size: int, pretrained: bool, options: Mapping[str, Any]) -> Any:
     timm = import_timm()
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": pretrained}
+    options = {**options, "num_classes": 0, "in_chans": channels, "pretrained": pretrained}
     if name.partition(".")[0] not in timm.list_models():
         near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.4)
         raise InputError(f"an encoder is one of timm's architectures; {name!r} is none, near names: {', '.join(near)}")
     try:
         net = timm.create_model(name, **options)
-        if "zero_init_last" in signature(type(net)).parameters:
+        if "zero_init_last" in signature(type(net)).parameters and "zero_init_last" not in options:
             # Residual branches that start at zero leave an untrained ResNet blind to all but a corner of small images.
             net = timm.create_model(name, zero_init_last=False, **options)
         if _takes_size(net) and net.patch_embed.img_size != (size, size):
@@ -193,6 +201,12 @@ def _create(name: str, *, channels: int, size: int, pretrained: bool) -> Any:
     except InputError:
         raise
     except Exception as error:
+        if not pretrained and len(options) > 3:
+            said = ", ".join(f"{key}={value}" for key, value in options.items() if key not in _OURS)
+            raise InputError(
+                f"--encoder-options are arguments of timm's {name}; it does not take {said} ({str(error)[:120]}), so "
+                "change them"
+            ) from error
         if not pretrained:
             raise
         raise InputError(
@@ -200,6 +214,28 @@ def _create(name: str, *, channels: int, size: int, pretrained: bool) -> Any:
             "give --init a local file, or --init none"
         ) from error
     return net
+
+
+_OURS = ("num_classes", "in_chans", "pretrained")
+_OTHERS = ("img_size", "cache_dir", "checkpoint_path", "features_only", "out_indices", "scriptable", "exportable")
+"""Arguments of `create_model` that would read files, or make of the network what is no encoder."""
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for key, value in options.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        if key in (*_OURS, *_OTHERS) or key.startswith("pretrained"):
+            raise InputError(f"--encoder-options change the architecture; {key} is set by other flags, so leave it out")
+        if not key.isidentifier() or not all(isinstance(item, bool | int | float | str) for item in items):
+            raise InputError(
+                "--encoder-options are a name, =, and a number, a word or a list of them, such as "
+                f"channels=[128,256,512,1024]; got {key}={value!r}"
+            )
+
+
+def _layout(net: nn.Module) -> torch.memory_format:
+    """How images lie in memory: torch's group norm takes twice as long on channels that come last."""
+    return torch.contiguous_format if kind(net) == "group" else torch.channels_last
 
 
 def _takes_size(net: Any) -> bool:
@@ -226,7 +262,7 @@ def _spec_beside(path: Path) -> EncoderSpec | None:
         return None
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        fields = {"norm": None, **known}
+        fields = {"norm": None, "options": {}, **known}
         fields = {k: fields[k] for k in EncoderSpec.__dataclass_fields__}
     except ValueError as error:
         raise InputError(f"{file} is not a whole JSON file ({error}), so export the run again") from error

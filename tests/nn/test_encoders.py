@@ -158,6 +158,55 @@ def test_the_lines_in_encoder_json_rebuild_the_encoder_with_timm_alone(tmp_path,
     agree(made, scope["net"], noise(3, 1, size))
 
 
+def test_what_an_architecture_is_told_besides_is_part_of_the_encoder(tmp_path, monkeypatch):
+    narrow = {"channels": [128, 128, 128, 256], "stem_chs": 32}
+    made = built("resnetv2_50x1_bit", options=narrow)
+    assert made.width == 256
+    assert sum(p.numel() for p in made.parameters()) < sum(p.numel() for p in built("resnetv2_50x1_bit").parameters())
+    save_encoder(made, tmp_path)
+    found = load_encoder(tmp_path).eval()
+    assert found.spec == made.spec
+    agree(made, found.net, noise(2, 1, 28))
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec("\n".join(json.loads((tmp_path / "encoder.json").read_text())["rebuild"]), scope)
+    agree(made, scope["net"], noise(2, 1, 28))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"chanels": [8]}, "does not take chanels="),
+        ({"checkpoint_path": "weights.pth"}, "checkpoint_path is set by other flags"),
+        ({"pretrained_cfg_overlay": "weights.pth"}, "is set by other flags"),
+        ({"in_chans": 3}, "in_chans is set by other flags"),
+        ({"features_only": True}, "features_only is set by other flags"),
+        ({"channels": {"a": 1}}, "a name, =, and a number"),
+        ({"channels": [[1]]}, "a name, =, and a number"),
+    ],
+)
+def test_options_that_an_architecture_does_not_take_are_refused(options, said):
+    with pytest.raises(InputError, match=said):
+        encoder("test_resnet", options=options)
+
+
+def test_a_description_cannot_make_timm_read_another_file(tmp_path):
+    save_encoder(built(), tmp_path)
+    description = json.loads((tmp_path / "encoder.json").read_text())
+    (tmp_path / "encoder.json").write_text(json.dumps({**description, "options": {"checkpoint_path": "evil.pth"}}))
+    with pytest.raises(InputError, match="checkpoint_path"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(("norm", "layout"), [(None, torch.channels_last), ("group", torch.contiguous_format)])
+def test_images_lie_in_memory_as_suits_the_norm(norm, layout):
+    made = built(channels=3, norm=norm)
+    seen = []
+    made.net.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    made(noise(2, 3, 28))
+    assert seen[0].is_contiguous(memory_format=layout)
+
+
 @pytest.mark.parametrize(("name", "size"), [("test_resnet", 28), ("test_vit", 64), ("test_efficientnet", 28)])
 def test_a_saved_encoder_comes_back_the_same(tmp_path, name, size):
     made = built(name, size=size, mean=(0.25,), std=(0.125,))
@@ -183,7 +232,7 @@ def test_damaged_weights_are_refused_by_name(tmp_path, left):
         load_encoder(tmp_path)
 
 
-@pytest.mark.parametrize("key", sorted({*EncoderSpec.__dataclass_fields__} - {"norm"}))
+@pytest.mark.parametrize("key", sorted({*EncoderSpec.__dataclass_fields__} - {"norm", "options"}))
 def test_a_description_that_lacks_a_key_is_refused_with_the_key(tmp_path, key):
     save_encoder(built(), tmp_path)
     path = tmp_path / "encoder.json"
