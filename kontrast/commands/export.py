@@ -20,7 +20,7 @@ from kontrast.commands.loading import encoder_lines, onnx_lines
 from kontrast.errors import InputError
 from kontrast.files import whole_file
 from kontrast.nn.classifier import Classifier, is_classifier, load_classifier
-from kontrast.nn.encoders import Encoder, load_encoder, save_encoder
+from kontrast.nn.encoders import Encoder, load_encoder, save_as_bit, save_encoder
 from kontrast.nn.onnx import Parity, measure_parity, require_onnx, write_onnx
 
 log = logging.getLogger("kontrast")
@@ -38,14 +38,15 @@ two roundings of the same sums come to.
 class Export:
     """Write an encoder for plain timm (.safetensors, with a .json that says how to build it), or a run as ONNX (.onnx).
 
-    ONNX holds the classifier too, where the run is one. A model card (.md) comes beside either.
+    A ResNetV2 of BiT's architecture can be written in the layout of BiT's files too (.npz). ONNX holds the classifier,
+    where the run is one. A model card (.md) comes beside each.
     """
 
     run: Path
     """Folder of a run, or one of its snapshots (`runs/a/encoders/epoch_00010.safetensors`)."""
     out: Path
-    """File to write, .safetensors or .onnx; what belongs to it comes beside it."""
-    format: Literal["auto", "timm", "onnx"] = "auto"
+    """File to write, .safetensors, .npz or .onnx; what belongs to it comes beside it."""
+    format: Literal["auto", "timm", "bit", "onnx"] = "auto"
     """`auto` goes by the suffix of --out."""
 
 
@@ -62,15 +63,16 @@ def run(options: Export) -> Path:
 
 def _format(options: Export) -> str:
     """The format by its name or by the suffix, which agree."""
-    named(options.format, ("auto", "onnx", "timm"), "format")
-    of_suffix = {".safetensors": "timm", ".onnx": "onnx"}.get(options.out.suffix)
+    suffixes = {"timm": ".safetensors", "bit": ".npz", "onnx": ".onnx"}
+    named(options.format, ("auto", *suffixes), "format")
+    of_suffix = {suffix: name for name, suffix in suffixes.items()}.get(options.out.suffix)
     if of_suffix is None:
         raise InputError(
-            f"runs are exported as .safetensors (for timm) or .onnx; --out is {options.out}, so name it with one of "
-            "these suffixes"
+            f"runs are exported as .safetensors (for timm), .npz (BiT's layout) or .onnx; --out is {options.out}, so "
+            "name it with one of these suffixes"
         )
     if options.format not in ("auto", of_suffix):
-        suffix = ".onnx" if options.format == "onnx" else ".safetensors"
+        suffix = suffixes[options.format]
         raise InputError(f"--format {options.format} writes {suffix}; --out is {options.out}, so change one of them")
     return of_suffix
 
@@ -82,6 +84,13 @@ def _write_timm(options: Export) -> None:
     _write_card(options, card)
     lines = json.loads(options.out.with_suffix(".json").read_text(encoding="utf-8"))["rebuild"]
     log.info("%s loads with these lines:\n  %s", options.out, "\n  ".join(lines))
+
+
+def _write_bit(options: Export) -> None:
+    built = load_encoder(options.run)
+    card = _card(options, built, encoder_lines(built, options.out.name))
+    save_as_bit(built, options.out)
+    _write_card(options, card)
 
 
 def _write_onnx(options: Export) -> None:
@@ -153,6 +162,7 @@ def _write_card(options: Export, card: str) -> None:
 
 _FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Export], None]]] = {
     "timm": ((".safetensors", ".json", ".md"), _write_timm),
+    "bit": ((".npz", ".json", ".md"), _write_bit),
     "onnx": ((".onnx", ".md"), _write_onnx),
 }
 """For each format, the suffixes of what it writes, and how."""

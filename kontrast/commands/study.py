@@ -34,7 +34,7 @@ from kontrast.commands.provenance import provenance
 from kontrast.commands.repeat import check_repeat, check_settings, compare_repeat
 from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
 from kontrast.commands.study_page import write_page
-from kontrast.commands.variants import variant
+from kontrast.commands.variants import encoder_options, variant
 from kontrast.data.audit.leaks import leaks
 from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
@@ -56,7 +56,8 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     """Folder of the study; run the same command again to go on where it stopped."""
     methods: tuple[str, ...] = ("simclr",)
     """Pre-training methods to compare: byol, learned_views, moco, simclr, simsiam. One with settings of its own is
-    NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or simclr:policy=randaugment."""
+    NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or simclr:policy=randaugment; init, norm and norm_affine
+    can be an arm's own too."""
     protocols: tuple[ProtocolName, ...] = ("linear",)
     """How labels are read from a pre-trained encoder: linear, knn, finetune."""
     configs: dict[str, Any] = field(default_factory=dict)
@@ -181,8 +182,9 @@ class Work:
 
     def try_out(self) -> None:
         """Build the encoder and every method once, so that what cannot be built is refused before anything trains."""
-        built = build_encoder(self.options, self.train, self.size, seed=self.options.seed)
         for one in self.variants.values():
+            chosen = encoder_options(self.options, one)
+            built = build_encoder(chosen, self.train, self.size, seed=self.options.seed)
             policy = build_policy(one.policy or self.options.policy, self.size, self.train.channels)
             build_method(one.method, one.config, built, policy, self.train)
 
@@ -258,7 +260,7 @@ class Work:
             train = train.with_labels(hidden, train.classes)
         own = {f.name: getattr(self.options, f.name) for f in fields(Pretrain) if hasattr(self.options, f.name)}
         own |= {"method": chosen.method, "config": chosen.config, "out": run, "seed": seed}
-        own |= {"policy": chosen.policy or self.options.policy}
+        own |= chosen.shared
         title = f"{chosen.title}, seed {seed}"
         pretrain_on(train, Pretrain(**own, resume=run.is_dir()), title=title, monitored=self.train)
 

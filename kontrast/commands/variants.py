@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
-from kontrast.commands.assemble import named
+from kontrast.commands.assemble import EncoderOptions, NormChoice, named
 from kontrast.errors import InputError
 from kontrast.methods import METHODS
+from kontrast.nn.norms import Affine
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "policy": (), "init": (), "norm": get_args(NormChoice), "norm_affine": get_args(Affine)
+}  # fmt: skip
+"""Settings of the whole study that an arm may have otherwise, and their values where these are few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +29,13 @@ class Variant:
     method: str
     config: Any
     """Its settings."""
-    policy: str | None
-    """Its augmentation; None for that of the study."""
+    shared: Mapping[str, str]
+    """Those of `CHOICES` that it has otherwise than the study."""
+
+    @property
+    def policy(self) -> str | None:
+        """Its augmentation; None for that of the study."""
+        return self.shared.get("policy")
 
     @property
     def reads_labels(self) -> bool:
@@ -36,7 +47,7 @@ def variant(text: str, configs: Mapping[str, Any]) -> Variant:
     """What an entry of `--methods` means.
 
     Args:
-        text: A method, and after a colon settings that differ: `NAME:KEY=VALUE,KEY=VALUE`; `policy` is one of them.
+        text: A method, and after a colon settings that differ: `NAME:KEY=VALUE,KEY=VALUE`; those of `CHOICES` too.
         configs: Settings of methods, by name; those not named have their defaults.
 
     Raises:
@@ -46,25 +57,32 @@ def variant(text: str, configs: Mapping[str, Any]) -> Variant:
     method = METHODS[named(name, METHODS, "method")]
     if name == "supervised":
         raise InputError("supervised learning is always in a study, as its baseline; leave it out of --methods")
-    config, policy = configs.get(name) or method.Config(), None
+    config, shared = configs.get(name) or method.Config(), {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"settings of one method are written {name}:KEY=VALUE,KEY=VALUE; got {text!r}")
-        if key == "policy":
-            policy = value
+        named(key, (*(f.name for f in fields(config)), *CHOICES), f"setting of {name}")
+        if key in CHOICES:
+            shared[key] = named(value, CHOICES[key], key) if CHOICES[key] else value
             continue
-        named(key, (*(f.name for f in fields(config)), "policy"), f"setting of {name}")
         config = replace(config, **{key: _typed(key, value, getattr(config, key), text)})
     title = method.__name__ if not rest else f"{method.__name__} ({rest.replace(',', ', ')})"
-    return Variant(key=re.sub(r"\W+", "_", text).strip("_"), title=title, method=name, config=config, policy=policy)
+    return Variant(key=re.sub(r"\W+", "_", text).strip("_"), title=title, method=name, config=config, shared=shared)
+
+
+def encoder_options(options: EncoderOptions, chosen: Variant) -> EncoderOptions:
+    """Those of the study as this arm has them."""
+    return replace(options, **chosen.shared)  # type: ignore[arg-type]
 
 
 def _typed(key: str, value: str, default: Any, text: str) -> Any:
     """The value in the type of the setting's default."""
     try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[value.lower()]
         return type(default)(value)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise InputError(
             f"{key} is a {type(default).__name__}, such as {default}; {text!r} has {value!r}, so change it"
         ) from error

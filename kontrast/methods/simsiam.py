@@ -10,6 +10,7 @@ from torch import nn
 from kontrast import losses, measures
 from kontrast.augment.policies import Policy
 from kontrast.batch import Batch
+from kontrast.errors import InputError
 from kontrast.methods.base import Method, Objective, each_alone
 from kontrast.nn.encoders import Encoder
 from kontrast.nn.heads import mlp
@@ -25,15 +26,23 @@ class SimSiam(Method):
         """Hyper-parameters of SimSiam, at the values of the paper."""
 
         width: int = 2048
-        """Width of the projection and of its two hidden layers."""
+        """Width of the projection and of its hidden layers."""
+        layers: int = 3
+        """Linear layers of the projector; 2 in the code of Lu et al., 2021."""
+        affine: bool = False
+        """Whether the projection's norm learns a scale and a shift, as it does there."""
         bottleneck: int = 512
         """Width inside the predictor."""
 
     def __init__(self, encoder: Encoder, augment: Policy, config: Config | None = None) -> None:
         super().__init__(encoder, augment)
         config = config or self.Config()
+        if config.layers < 1:
+            raise InputError(f"a projector has layers; SimSiam's --layers is {config.layers}, so give 2 or 3")
         width = config.width
-        self.project: nn.Module = mlp(encoder.width, width, width, width, last_norm=True)
+        self.project: nn.Module = mlp(
+            encoder.width, *[width] * config.layers, last_norm=True, last_affine=config.affine
+        )
         self.predict: nn.Module = mlp(width, config.bottleneck, width)
 
     def forward(self, batch: Batch) -> Objective:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from kontrast.batch import as_float
 from kontrast.errors import InputError
 from kontrast.files import whole_file
+from kontrast.nn.bit import write_bit
 from kontrast.nn.import_timm import import_timm
 from kontrast.nn.norms import Affine, Norm, convert_norm, kind
 from kontrast.nn.norms import rebuild_lines as norm_lines
@@ -140,9 +142,26 @@ def encoder(
 def save_encoder(built: Encoder, folder: Path, *, stem: str = "encoder") -> None:
     """Write `encoder.safetensors`, which plain timm loads, and `encoder.json`, which says how; both atomically."""
     weights = {k: v.detach().contiguous().cpu() for k, v in built.net.state_dict().items()}
-    description = {**asdict(built.spec), "width": built.width, "rebuild": rebuild_lines(built, f"{stem}.safetensors")}
-    with whole_file(folder / f"{stem}.json") as text, whole_file(folder / f"{stem}.safetensors") as partial:
+    with _described(built, folder / f"{stem}.safetensors") as partial:
         save_file(weights, partial)
+
+
+def save_as_bit(built: Encoder, path: Path) -> None:
+    """Write weights in the layout of BiT's files, `.npz`, and the `.json` that says what they are; both atomically.
+
+    Raises:
+        InputError: Another architecture than BiT's, or another norm.
+    """
+    with _described(built, path) as partial:
+        write_bit(built.net, partial)
+
+
+@contextmanager
+def _described(built: Encoder, path: Path) -> Iterator[Path]:
+    """Where to write the weights that will be at `path`; their description comes beside them."""
+    description = {**asdict(built.spec), "width": built.width, "rebuild": rebuild_lines(built, path.name)}
+    with whole_file(path.with_suffix(".json")) as text, whole_file(path) as partial:
+        yield partial
         text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
@@ -172,16 +191,18 @@ def rebuild_lines(built: Encoder, file: str) -> list[str]:
     spec = built.spec
     more = {**spec.options, **({"img_size": spec.size} if _takes_size(built.net) else {})}
     told = "".join(f", {key}={value!r}" for key, value in more.items())
+    is_bit = file.endswith(".npz")
     lines = [
         "import timm, torch",
-        "from safetensors.torch import load_file",
+        *([] if is_bit else ["from safetensors.torch import load_file"]),
         f"net = timm.create_model({spec.name!r}, num_classes=0, in_chans={spec.channels}{told})",
     ]
     if spec.stem == "small":
         lines += _small_stem_lines(built.net)
     if spec.norm is not None:
         lines += norm_lines(spec.norm)
-    return [*lines, f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"]
+    load = f"load_pretrained({file!r})" if is_bit else f"load_state_dict(load_file({file!r}), strict=True)"
+    return [*lines, f"net.{load}", "net.eval()"]
 
 
 def _create(name: str, *, channels: int, size: int, pretrained: bool, options: Mapping[str, Any]) -> Any:

@@ -7,13 +7,14 @@ from itertools import pairwise
 from torch import nn
 
 
-def mlp(*widths: int, batch_norm: bool = True, last_norm: bool = False) -> nn.Sequential:
+def mlp(*widths: int, batch_norm: bool = True, last_norm: bool = False, last_affine: bool = False) -> nn.Sequential:
     """Linear layers with BatchNorm and ReLU between them.
 
     Args:
         widths: At least two: input, any hidden, output.
         batch_norm: Normalise each hidden layer; its linear layer then needs no bias.
-        last_norm: Normalise the output too, without learned scale (SimSiam's projector).
+        last_norm: Normalise the output too (SimSiam's projector).
+        last_affine: With a learned scale and shift.
     """
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise(widths)):
@@ -21,7 +22,7 @@ def mlp(*widths: int, batch_norm: bool = True, last_norm: bool = False) -> nn.Se
         normed = last_norm if last else batch_norm
         layers.append(nn.Linear(before, after, bias=not normed))
         if normed:
-            layers.append(nn.BatchNorm1d(after, affine=not last))
+            layers.append(nn.BatchNorm1d(after, affine=last_affine or not last))
         if not last:
             layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)

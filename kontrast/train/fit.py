@@ -54,7 +54,9 @@ class Fit:
     weight_decay: float = 5e-4
     """Decay of weights; usual values are 5e-4 for sgd and 0.05 for adamw. Norms and biases are never decayed."""
     warmup: float = 0.05
-    """Share of the training in which the rate rises from zero, before it falls along a cosine."""
+    """Share of the schedule in which the rate rises from zero, before it falls along a cosine."""
+    schedule_epochs: int | None = None
+    """Epochs in which the rate would reach zero again, so a run of fewer ends at a higher one; by default all."""
     precision: Precision = "auto"
     """`auto` is bf16 where the processor or GPU has it, fp16 on older GPUs, else float32."""
     compile: Compile = "auto"
@@ -79,7 +81,8 @@ class Fit:
             "epochs must be 1 or more": self.epochs >= 1,
             "lr must be above 0 and finite": 0 < self.lr < math.inf,
             "weight_decay must be 0 or more, and finite": 0 <= self.weight_decay < math.inf,
-            "warmup is a share of the training, at least 0 and below 1": 0 <= self.warmup < 1,
+            "warmup is a share of the schedule, at least 0 and below 1": 0 <= self.warmup < 1,
+            "schedule_epochs must be no fewer than epochs": (self.schedule_epochs or self.epochs) >= self.epochs,
             "keep_every must be 0 or more": self.keep_every >= 0,
         }
         for rule, holds in rules.items():
@@ -207,7 +210,8 @@ class _Run:
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One update; returns the loss and the method's metrics, still on the device."""
-        set_rate(self.optimiser, schedule(progress, self.config.warmup))
+        horizon = (self.config.schedule_epochs or self.config.epochs) / self.config.epochs
+        set_rate(self.optimiser, schedule(progress / horizon, self.config.warmup))
         with autocast(self.device, self.dtype):
             loss, metrics = self.method(batch)
         self.optimiser.zero_grad(set_to_none=True)

@@ -182,3 +182,30 @@ def test_without_onnxruntime_nothing_is_written_and_the_extra_is_named(run, refu
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "pip install 'kontrast[onnx]'" in refused("export", run, "--out", tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bit_network_is_exported_in_the_layout_of_its_files_and_comes_back(kontrast, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    narrow = {"channels": [128, 128, 128, 256], "stem_chs": 32}
+    built = encoder("resnetv2_50x1_bit", channels=1, size=32, stem="small", mean=(0.3,), std=(0.2,), options=narrow)
+    save_encoder(built, tmp_path / "run")
+    assert kontrast("export", tmp_path / "run", "--out", tmp_path / "b.npz") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.json", "b.md", "b.npz", "run"]
+    monkeypatch.chdir(tmp_path)
+    card = (tmp_path / "b.md").read_text()
+    lines, scope = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1), {}
+    exec(lines, scope)
+    again = encoder(
+        "resnetv2_50x1_bit", channels=1, size=32, stem="small", init=str(tmp_path / "b.npz"), options=narrow
+    )
+    assert again.spec == built.spec
+    image = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        expected = built.eval()(image)
+        torch.testing.assert_close(again.eval()(image), expected, rtol=0, atol=0)
+        torch.testing.assert_close(scope["representation"](image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_has_no_group_norm_is_not_written_as_bit(run, refused, tmp_path):
+    assert "resnetv2_50x1_bit" in refused("export", run, "--out", tmp_path / "b.npz")
+    assert not list(tmp_path.glob("b.*"))

@@ -4,7 +4,8 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from kontrast.commands.variants import variant
+from kontrast.commands.assemble import EncoderOptions
+from kontrast.commands.variants import encoder_options, variant
 from kontrast.errors import InputError
 from kontrast.methods import BYOL, METHODS, LearnedViews, SimCLR
 
@@ -47,6 +48,15 @@ def test_settings_behind_the_colon_differ_from_the_defaults_and_all_others_do_no
     assert found.policy == policy
     types = {f.name: type(getattr(METHODS[found.method].Config(), f.name)) for f in fields(found.config)}
     assert {name: type(value) for name, value in asdict(found.config).items()} == types
+
+
+def test_an_arm_may_have_weights_and_norms_of_its_own():
+    found = variant("simsiam:layers=2,affine=true,init=none,norm=batch,norm_affine=keep", {})
+    assert (found.config.layers, found.config.affine) == (2, True)
+    assert found.shared == {"init": "none", "norm": "batch", "norm_affine": "keep"}
+    chosen = encoder_options(EncoderOptions(encoder="resnet10t", init="a.npz", policy="ct"), found)
+    expected = EncoderOptions(encoder="resnet10t", policy="ct", init="none", norm="batch", norm_affine="keep")
+    assert chosen == expected
 
 
 def test_settings_given_for_the_method_hold_where_the_entry_says_nothing_else():
@@ -122,12 +132,15 @@ def test_the_settings_given_for_the_method_decide_on_labels_as_well():
         ("supervised", "always in a study, as its baseline; leave it out of --methods"),
         ("supervised:dropout=0.1", "always in a study"),
         ("simclr:temprature=0.1", r"there is no setting of simclr 'temprature': did you mean temperature\?"),
-        ("simclr:momentum=0.1", "there is no setting of simclr 'momentum': choose one of policy, temperature, width"),
+        ("simclr:momentum=0.1", "choose one of init, norm, norm_affine, policy, temperature, width"),
         ("simclr:=0.1", "there is no setting of simclr ''"),
         ("simclr:temperature", r"written simclr:KEY=VALUE,KEY=VALUE; got 'simclr:temperature'"),
         ("simclr:width=64,cosine", r"written simclr:KEY=VALUE,KEY=VALUE; got 'simclr:width=64,cosine'"),
         ("simclr:temperature=warm", "temperature is a float, such as 0.2; 'simclr:temperature=warm' has 'warm'"),
         ("simclr:temperature=", "temperature is a float, such as 0.2; .* has ''"),
+        ("simsiam:affine=yes", "affine is a bool, such as False; .* has 'yes'"),
+        ("simsiam:norm=bach", r"there is no norm 'bach': did you mean batch\?"),
+        ("simsiam:norm_affine=new", "there is no norm_affine 'new': choose one of keep, recalibrate, reset"),
         ("simclr:width=64.5", "width is a int, such as 128; .* has '64.5'"),
         ("byol:hidden=0x10", "hidden is a int, such as 1024; .* has '0x10'"),
     ],

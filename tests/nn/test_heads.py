@@ -48,3 +48,8 @@ def test_an_mlp_equals_its_layers_written_out():
 @pytest.mark.parametrize("widths", [(4, 2), (4, 8, 2), (4, 8, 8, 5)])
 def test_an_mlp_maps_the_first_width_to_the_last(widths):
     assert mlp(*widths)(torch.randn(3, 4)).shape == (3, widths[-1])
+
+
+def test_a_normalised_output_may_learn_a_scale_and_a_shift():
+    head = mlp(4, 8, 3, last_norm=True, last_affine=True)
+    assert [tuple(p.shape) for p in head[-1].parameters()] == [(3,), (3,)]

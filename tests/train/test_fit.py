@@ -141,6 +141,12 @@ def test_the_rate_is_scaled_with_the_batch_and_follows_the_schedule(scripted, lo
     assert [row["lr"] for row in rows] == pytest.approx([peak * schedule(2 / 6, 0.25), peak * schedule(5 / 6, 0.25)])
 
 
+def test_a_schedule_longer_than_the_run_ends_it_at_a_higher_rate(scripted, loader):
+    rows = fit(scripted(1.0), loader, Fit(epochs=2, lr=0.5, warmup=0.25, schedule_epochs=8), show=False)
+    peak = 0.5 * 8 / 256
+    assert [row["lr"] for row in rows] == pytest.approx([peak * schedule(2 / 24, 0.25), peak * schedule(5 / 24, 0.25)])
+
+
 def test_a_loss_that_is_no_number_stops_with_its_step_and_leaves_the_last_checkpoint(scripted, loader, tmp_path):
     method = scripted(1.0, 1.0, 1.0, 1.0, math.nan)
     with pytest.raises(TrainingStopped, match=r"was nan at step 4; .*lower --lr"):
@@ -191,6 +197,7 @@ def test_the_same_seed_trains_the_same_and_another_seed_does_not(build_method, l
         {"lr": math.nan},
         {"weight_decay": -0.1},
         {"warmup": 1.0},
+        {"schedule_epochs": 2},
         {"keep_every": -1},
         {"device": "cuda:77"},
         {"device": "abacus"},

@@ -18,6 +18,19 @@ def test_the_rate_rises_along_a_line_and_falls_along_half_a_cosine(progress, war
     assert schedule(progress, warmup) == pytest.approx(factor, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("peak", "steps", "epochs", "last"),
+    [(0.015, 46, 400, 0.0076498), (0.06, 97, 200, 0.0518372)],
+    ids=["skin lesions", "CIFAR-10"],
+)
+def test_the_rates_of_lu_et_al_are_those_of_ten_epochs_of_warm_up_and_a_cosine_over_800(peak, steps, epochs, last):
+    rates = [peak * schedule(step / (800 * steps), 10 / 800) for step in range(epochs * steps)]
+    assert rates[0] == 0
+    assert rates.index(max(rates)) == 10 * steps
+    assert max(rates) == pytest.approx(peak)
+    assert rates[-1] == pytest.approx(last, abs=5e-8)
+
+
 def test_the_rate_never_jumps():
     values = [schedule(i / 1000, 0.05) for i in range(1001)]
     assert max(abs(a - b) for a, b in pairwise(values)) < 0.021
