@@ -213,12 +213,37 @@ def classification(logits: Tensor, label: Tensor) -> Tensor:
     Returns:
         Scalar, the mean over known labels; 0 (with zero gradient) when none is known.
     """
+    each, known = _surprises(logits, label)
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def focal(logits: Tensor, label: Tensor, *, gamma: float = 2.0, detach_weight: bool = False) -> Tensor:
+    """Focal loss: cross-entropy in which an image weighs less the surer its class is, (1 - p)^gamma.
+
+    Source: Lin et al., *Focal Loss for Dense Object Detection*, ICCV 2017, equation 4, without the weight of classes.
+
+    Args:
+        logits: `(n, classes)`.
+        label: As in `classification`; multi-label data have one term a class.
+        gamma: 0 or more; 0 is cross-entropy.
+        detach_weight: Whether the weight is a constant, without gradient, as in the code of Lu et al., 2021.
+
+    Returns:
+        Scalar, the mean over known labels; 0 (with zero gradient) when none is known.
+    """
+    each, known = _surprises(logits, label)
+    weight = (-torch.expm1(-each)).clamp(min=torch.finfo(each.dtype).tiny) ** gamma  # 0 has no slope for gamma < 1
+    weight = weight.detach() if detach_weight else weight
+    return (weight * each * known).sum() / known.sum().clamp(min=1)
+
+
+def _surprises(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """-log of the probability of each label, any number where it is not known, and whether it is."""
     logits = logits.float()
     if label.ndim == 1:
-        return F.cross_entropy(logits, label, ignore_index=-1, reduction="sum") / (label >= 0).sum().clamp(min=1)
+        return F.cross_entropy(logits, label, ignore_index=-1, reduction="none"), label >= 0
     known = ~label.isnan()
-    each = F.binary_cross_entropy_with_logits(logits, label.nan_to_num().float(), reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
+    return F.binary_cross_entropy_with_logits(logits, label.nan_to_num().float(), reduction="none"), known
 
 
 def _picking(query: Tensor, positive: Tensor, key: Tensor, left_out: Tensor) -> Tensor:

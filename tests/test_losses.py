@@ -627,3 +627,54 @@ def test_a_key_to_exclude_must_be_there():
     rows = torch.arange(4)
     with pytest.raises(ValueError, match="exclude names one of the 6 keys"):
         losses.info_nce(normal(4, 3), normal(6, 3), rows, temperature=0.3, exclude=rows - 1)
+
+
+def focal_by_hand(logits, label, gamma):
+    """Plain loops over images, or over the cells of multi-label data."""
+    terms = []
+    for row, known in zip(logits.tolist(), label.tolist(), strict=True):
+        if isinstance(known, list):
+            for value, cell in zip(row, known, strict=True):
+                if not math.isnan(cell):
+                    p = 1 / (1 + math.exp(-value))
+                    terms.append(p if cell else 1 - p)
+        elif known >= 0:
+            terms.append(math.exp(row[known]) / sum(map(math.exp, row)))
+    return sum(-((1 - p) ** gamma) * math.log(p) for p in terms) / len(terms)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+@pytest.mark.parametrize(
+    "label", [torch.tensor([0, 2, -1, 1]), torch.tensor([[1, 0, math.nan], [0, 0, 1], [math.nan, 1, 1], [0, 1, 0]])]
+)
+def test_focal_equals_its_definition_in_plain_loops(label, gamma):
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    for detached in (False, True):
+        found = losses.focal(logits, label, gamma=gamma, detach_weight=detached)
+        assert float(found) == pytest.approx(focal_by_hand(logits, label, gamma), rel=1e-5)
+
+
+@pytest.mark.parametrize("label", [torch.tensor([0, 2, -1]), torch.tensor([[1, 0, math.nan], [0, 0, 1], [1, 1, 1]])])
+def test_focal_with_gamma_zero_is_cross_entropy(label):
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(losses.focal(logits, label, gamma=0.0), losses.classification(logits, label))
+
+
+def test_a_detached_weight_changes_the_gradient_and_not_the_value():
+    gradients = []
+    for detached in (False, True):
+        logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        losses.focal(logits, torch.tensor([0, 1, 2, 0, 1]), detach_weight=detached).backward()
+        gradients.append(logits.grad)
+    assert (gradients[0] - gradients[1]).abs().max() > 0.01
+
+
+def test_focal_has_its_gradient_also_where_a_class_is_certain():
+    logits = torch.tensor([[40.0, 0.0], [0.0, 40.0], [0.3, 0.1]], requires_grad=True)
+    for gamma in (0.5, 2.0):
+        logits.grad = None
+        losses.focal(logits, torch.tensor([0, 0, 1]), gamma=gamma).backward()
+        assert logits.grad.isfinite().all()
+    wide = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    loss = lambda x: losses.focal(x, torch.tensor([0, 1, 2, -1]))  # noqa: E731
+    assert torch.autograd.gradcheck(lambda x: loss(x), wide, eps=1e-4, atol=1e-3, rtol=1e-2)

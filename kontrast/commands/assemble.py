@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +69,8 @@ class DataOptions:
     """Correct the bias field of volumes first (N4, needs SimpleITK; slow)."""
     group_pattern: str | None = None
     """Regular expression whose brackets match what names the group in a file's name, such as 'person(\\d+)'."""
+    ignore_groups: bool = False
+    """Split by image although groups are known, as some papers do: scores are then too high, and it says why."""
     alias_paths: bool = False
     """Put aliases in place of file names on pages, in logs and tables; `data aliases` says which is which."""
     limit: int | None = None
@@ -131,6 +133,7 @@ def open_data(options: DataOptions) -> ImageSet:
         group_pattern=options.group_pattern,
         alias_paths=options.alias_paths,
     )
+    found = replace(found, may_cut_groups=options.ignore_groups)
     return found if options.limit is None else _limited(found, options.limit)
 
 
@@ -144,8 +147,15 @@ def split(data: ImageSet) -> Parts:
     """Training and test images: the data's own split, or a fixed hold-out by class and group; no labels, no test."""
     if data.labels is None and (data.parts is None or not np.isin(["test", "validation"], data.parts).any()):
         return Parts(train=data, test=None)
-    train, test = hold_out(data)
-    return Parts(train=data.take(train), test=data.take(test))
+    train, test = (data.take(part) for part in hold_out(data))
+    if data.may_cut_groups and train.groups is not None and test.groups is not None:
+        shared = int(np.isin(test.groups, train.groups).sum())
+        log.warning(
+            "the split is by image, as --ignore-groups asks: %d of %d test images share a group with training images, "
+            "so scores will be too high",
+            *(shared, len(test)),
+        )
+    return Parts(train=train, test=test)
 
 
 def require_labels(data: ImageSet, what: str, instead: str = "") -> None:

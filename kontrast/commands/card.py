@@ -25,7 +25,7 @@ from kontrast.nn.encoders import EncoderSpec
 CARD = "MODEL_CARD.md"
 MOST_CLASSES = 30
 """Classes that are named."""
-_PROTOCOLS = ("test", "finetune", "linear", "knn")
+_PROTOCOLS = ("test", "finetune", "linear", "focal", "knn")
 
 
 @dataclass(frozen=True, kw_only=True)

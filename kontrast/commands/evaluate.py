@@ -30,7 +30,7 @@ class Evaluate(ScoringOptions, RunOptions):
     """Score an encoder on test images that pre-training never saw, at several numbers of labels."""
 
     protocol: str
-    """knn, linear or finetune."""
+    """knn, linear, focal (a linear classifier learned by SGD and focal loss) or finetune."""
     device: str = "auto"
     """`auto` is the first GPU if there is one."""
     seed: int = 0

@@ -13,7 +13,7 @@ import json
 import logging
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from rich.console import Console
 from torch import nn
 
 from kontrast import distributed
+from kontrast.augment.geometry import Geometry, is_on
+from kontrast.augment.intensity import Intensity
 from kontrast.augment.policies import Policy
 from kontrast.commands.assemble import (
     build_policy,
@@ -31,11 +33,12 @@ from kontrast.commands.assemble import (
 from kontrast.commands.call import keyword_call
 from kontrast.commands.card import CARD, folder_card
 from kontrast.commands.provenance import provenance
-from kontrast.commands.run import OpenRun, RunOptions, open_run, run_policy
+from kontrast.commands.run import OpenRun, RunOptions, open_run, reopened, run_policy
 from kontrast.data import ImageSet, validation_part
 from kontrast.errors import InputError
 from kontrast.evaluate import finetune as tuning
 from kontrast.evaluate.calibration import HIGHEST, calibrated, reliability, risk_coverage, temperature
+from kontrast.evaluate.hyper_rule import BATCH_SIZE, HyperRule
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.metrics import METRICS
 from kontrast.files import whole_file
@@ -59,12 +62,16 @@ class Finetune(Fit, RunOptions):
     """classification."""
     out: Path
     """Folder to write: encoder, classifier.safetensors, classifier.json, evaluations/test.json, MODEL_CARD.md."""
+    rule: Literal["none", "bit"] = "none"
+    """`bit` is BiT's: steps, rate, warm-up, decay, MixUp and size by the number of images and their size alone, so that
+    --epochs, --lr, --optimiser, --weight-decay and --warmup are not read."""
     policy: str | None = None
-    """Augmentation; by default the run's: where it was learned, what was learned."""
+    """Augmentation; by default the run's: where it was learned, what was learned. With --rule bit, crops, which are
+    mirrored if the run's policy mirrors."""
     epochs: int = 30
     """Passes over the labelled images."""
-    batch_size: int = 64
-    """Labelled images a step."""
+    batch_size: int | None = None
+    """Labelled images a step; by default 64, and 512 with --rule bit."""
     calibrate: bool = True
     """Train a second classifier without a fifth of the labels, to learn how sure to be; it takes nearly as long."""
 
@@ -73,16 +80,20 @@ def run(options: Finetune) -> Path:
     """Fine-tune; returns the folder of the new run."""
     distributed.start()
     named(options.task, ("classification",), "task")
+    named(options.rule, ("none", "bit"), "rule")
     options.check()
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"a step needs images; --batch-size is {options.batch_size}, so give 64 or so")
     opened = open_run(options, "fine-tuning")
+    rule = None
+    if options.rule == "bit":
+        opened, rule = _as_the_rule_says(opened)
     labelled = opened.train.take(opened.train.labelled)
-    policy = options.policy or run_policy(options.run, opened.settings)
-    augment = build_policy(policy, opened.encoder.spec.size, opened.encoder.spec.channels)
-    claim_folder(options.out, _settings(options, opened, policy), resume=False, can_resume=False)
-    method = _train(options, opened.encoder, labelled, augment, out=options.out)
-    spec = _calibrated_spec(options, opened.encoder, labelled, augment)
+    policy, augment = _policy(options, opened, rule)
+    config = _config(options, rule, len(labelled))
+    claim_folder(options.out, _settings(options, opened, config, policy), resume=False, can_resume=False)
+    method = _train(config, opened.encoder, labelled, augment, seed=options.seed, out=options.out)
+    spec = _calibrated_spec(options, rule, opened.encoder, labelled, augment)
     head = method.classify[-1]
     assert isinstance(head, nn.Linear)
     write_json(options.out / "run.json", _origin(options, opened, labelled))
@@ -94,24 +105,66 @@ def run(options: Finetune) -> Path:
     return options.out
 
 
-def _settings(options: Finetune, opened: OpenRun, policy: str) -> dict[str, Any]:
+def _as_the_rule_says(opened: OpenRun) -> tuple[OpenRun, HyperRule]:
+    """BiT-HyperRule for these images, and the images and the encoder at its size.
+
+    Raises:
+        InputError: The encoder was built for one size.
+    """
+    own = opened.train if opened.settings["size"] is None else reopened(opened, None).train
+    rule, encoder = HyperRule.of(len(opened.train.labelled), own.size), opened.encoder
+    if encoder.has_fixed_size:
+        raise InputError(
+            f"BiT's rule shows an encoder images of {rule.crop} px; this {encoder.spec.name} takes those of "
+            f"{encoder.spec.size} px only, so leave --rule out"
+        )
+    encoder.spec = replace(encoder.spec, size=rule.crop)
+    smallest = own.size if own.facts is None else int(own.facts.shape.max(axis=1).min())
+    return reopened(opened, min(rule.crop, smallest)), rule  # reading enlarges nothing; views do
+
+
+def _policy(options: Finetune, opened: OpenRun, rule: HyperRule | None) -> tuple[str, Policy]:
+    """The augmentation, and what the settings call it."""
+    spec = opened.encoder.spec
+    name = options.policy or run_policy(options.run, opened.settings)
+    augment = build_policy(name, spec.size, spec.channels)
+    if rule is None or options.policy is not None:
+        return name, augment
+    flip = 0.5 if is_on(augment.geometry.flip) else 0.0
+    return "bit", Policy(Geometry(rule.crop, area=(rule.area, rule.area), flip=flip), Intensity())
+
+
+def _config(options: Finetune, rule: HyperRule | None, num_images: int) -> tuning.FineTuning:
+    batch_size = options.batch_size or (BATCH_SIZE if rule else 64)
+    steps = options.epochs * max(1, num_images // batch_size)
+    return tuning.FineTuning(steps=steps, batch_size=batch_size, training=options, rule=rule)
+
+
+def _settings(options: Finetune, opened: OpenRun, config: tuning.FineTuning, policy: str) -> dict[str, Any]:
     """The run's settings with those of this training."""
-    own = {f.name: getattr(options, f.name) for f in fields(Fit)}
-    own |= {"batch_size": options.batch_size, "policy": policy, "method": options.task, "init": str(options.run)}
-    return {**opened.settings, **own, "calibrate": options.calibrate}
+    training = tuning.training(config, len(opened.train.labelled), options.seed)
+    own = {f.name: getattr(training, f.name) for f in fields(Fit)}
+    own |= {"batch_size": config.batch_size, "policy": policy, "method": options.task, "init": str(options.run)}
+    return {**opened.settings, **own, "rule": options.rule, "calibrate": options.calibrate}
 
 
 def _train(
-    options: Finetune, encoder: Encoder, labelled: ImageSet, augment: Policy, *, out: Path | None = None
+    config: tuning.FineTuning,
+    encoder: Encoder,
+    labelled: ImageSet,
+    augment: Policy,
+    *,
+    seed: int,
+    out: Path | None = None,
 ) -> Supervised:
     """A classifier of these images; without a folder, it is the one to calibrate by."""
-    steps = options.epochs * max(1, len(labelled) // options.batch_size)
-    config = tuning.FineTuning(steps=steps, batch_size=options.batch_size, training=options)
     title = "fine-tuning" if out else "calibrating"
-    return tuning.finetune(encoder, labelled, augment, config, seed=options.seed, out=out, title=title, show=True)
+    return tuning.finetune(encoder, labelled, augment, config, seed=seed, out=out, title=title, show=True)
 
 
-def _calibrated_spec(options: Finetune, encoder: Encoder, labelled: ImageSet, augment: Policy) -> ClassifierSpec:
+def _calibrated_spec(
+    options: Finetune, rule: HyperRule | None, encoder: Encoder, labelled: ImageSet, augment: Policy
+) -> ClassifierSpec:
     """What the outputs will mean: their classes and, where labels allow, the temperature."""
     spec = ClassifierSpec(classes=labelled.classes, multilabel=labelled.is_multilabel)
     if not options.calibrate:
@@ -121,7 +174,8 @@ def _calibrated_spec(options: Finetune, encoder: Encoder, labelled: ImageSet, au
         return _uncalibrated(spec, f"too few labels to hold out {FEWEST} images with every class on both sides")
     rest, held = (labelled.take(half) for half in halves)
     assert held.labels is not None
-    logits = tuning.logits(_train(options, encoder, rest, augment), held)
+    config = _config(options, rule, len(rest))
+    logits = tuning.logits(_train(config, encoder, rest, augment, seed=options.seed), held)
     if METRICS["accuracy"](held.labels, calibrated(logits, temperature=1.0, multilabel=spec.multilabel)) == 1:
         return _uncalibrated(
             spec, f"all {len(held)} held-out images were classified rightly, so none shows how it errs"

@@ -90,6 +90,20 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
     return OpenRun(settings=settings, encoder=encoder, train=parts.train, test=parts.test, num_seen=num_seen)
 
 
+def reopened(opened: OpenRun, size: int | None) -> OpenRun:
+    """The same run and the same images at another size, which becomes that of the settings.
+
+    Args:
+        opened: The run.
+        size: Side in pixels; None for the images' own up to 256.
+    """
+    known = {f.name: opened.settings.get(f.name, f.default) for f in fields(DataOptions)} | {"size": size}
+    chosen = DataOptions(**{**known, "labels": known["labels"] and Path(known["labels"])})
+    parts = split(open_data(chosen))
+    assert parts.test is not None, "data with labels have a test part"
+    return replace(opened, train=parts.train, test=parts.test, settings={**opened.settings, "size": size})
+
+
 def _num_seen(trained_on: DataOptions, test: ImageSet) -> int:
     """How many of the test images the run's own training part holds; both are rows of the same decoded set, or none."""
     try:

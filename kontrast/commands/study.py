@@ -59,7 +59,7 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or simclr:policy=randaugment; init, norm and norm_affine
     can be an arm's own too."""
     protocols: tuple[ProtocolName, ...] = ("linear",)
-    """How labels are read from a pre-trained encoder: linear, knn, finetune."""
+    """How labels are read from a pre-trained encoder: linear, knn, focal, finetune."""
     configs: dict[str, Any] = field(default_factory=dict)
     """Settings of methods that differ from their defaults, such as {"simclr": SimCLR.Config(temperature=0.1)}."""
     seeds: int = 3

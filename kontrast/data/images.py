@@ -95,6 +95,8 @@ class ImageSet:
     """Name of each file that is sound but no image to learn from, and the rule that says so."""
     facts: Facts | None = None
     """What the files said of each image; None for images that came as arrays."""
+    may_cut_groups: bool = False
+    """Whether images of one group may come to lie on both sides of a split, because the user wants it so."""
 
     def __len__(self) -> int:
         return len(self.rows)

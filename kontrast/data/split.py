@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def hold_out(data: ImageSet, *, share: float = 0.2, seed: int = 0) -> tuple[Posi
     Where the data come with a split, it is kept: "test" is the test part (or "validation", if there is no "test") and
     everything else trains. Otherwise `share` of the *labelled* images is held out, stratified by class (multi-label
     data at random), and by group where there are groups. No image that shares a group with a test image trains,
-    labelled or not.
+    labelled or not; but for data that `may_cut_groups`, whose groups play no part in this.
 
     Returns:
         Sorted positions that train, unlabelled images among them, and sorted positions that test.
@@ -31,6 +32,8 @@ def hold_out(data: ImageSet, *, share: float = 0.2, seed: int = 0) -> tuple[Posi
     """
     if data.labels is not None:
         _refuse_one_class(data)
+    if data.may_cut_groups:
+        data = replace(data, groups=None)
     part = _test_part(data)
     if len(part):
         return _given(data, part)

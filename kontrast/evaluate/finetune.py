@@ -14,6 +14,7 @@ from torch import nn
 from kontrast.augment.policies import Policy
 from kontrast.data import ImageSet, Loader
 from kontrast.evaluate.features import apply
+from kontrast.evaluate.hyper_rule import BATCH_SIZE, LR, HyperRule
 from kontrast.methods.supervised import Supervised
 from kontrast.nn.encoders import Encoder
 from kontrast.train.fit import Fit, fit
@@ -29,6 +30,8 @@ class FineTuning:
     """Labelled images a step; all of them where there are fewer."""
     training: Fit = field(default_factory=Fit)
     """Optimiser, precision and device: for a baseline, those of pre-training. Its epochs and seed are not read."""
+    rule: HyperRule | None = None
+    """Decides steps, rate, decay and MixUp instead, and a classifier that begins at zero; `batch_size` still holds."""
 
 
 def finetune(
@@ -58,11 +61,33 @@ def finetune(
         The trained method, in evaluation mode; last epoch.
     """
     torch.manual_seed(seed)
-    method = Supervised(deepcopy(encoder), augment, num_classes=len(labelled.classes))
+    rule = config.rule
+    mixup = rule.mixup if rule else 0.0
+    method = Supervised(deepcopy(encoder), augment, Supervised.Config(mixup=mixup), num_classes=len(labelled.classes))
+    if rule:
+        nn.init.zeros_(method.classify[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(method.classify[-1].bias)  # type: ignore[arg-type]
+        labelled = _enough(labelled, config.batch_size)
     loader = Loader(labelled, config.batch_size, seed=seed)
-    training = replace(config.training, epochs=-(-config.steps // len(loader)), seed=seed)
-    fit(method, loader, training, out=out, title=title, show=show)
+    how = training(config, len(labelled), seed)
+    fit(method, loader, how, out=out, title=title, show=show, schedule=rule)
     return method
+
+
+def training(config: FineTuning, num_images: int, seed: int) -> Fit:
+    """How so many images are learned: as the settings say, or the rule."""
+    rule = config.rule
+    steps = rule.steps if rule else config.steps
+    epochs = -(-steps // max(1, num_images // config.batch_size))
+    found = replace(config.training, epochs=epochs, seed=seed, schedule_epochs=None)
+    if rule is None:
+        return found
+    return replace(found, optimiser="sgd", lr=LR * 256 / BATCH_SIZE, weight_decay=0.0, warmup=rule.warmup / rule.steps)
+
+
+def _enough(labelled: ImageSet, batch_size: int) -> ImageSet:
+    """The images, so often that they fill a batch: the rule's rate is for full ones."""
+    return labelled.take(np.tile(np.arange(len(labelled)), -(-batch_size // len(labelled))))
 
 
 def logits(method: Supervised, data: ImageSet) -> NDArray[np.float32]:

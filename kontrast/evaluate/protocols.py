@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from kontrast.augment.policies import Policy
 from kontrast.data import ImageSet
 from kontrast.evaluate.finetune import FineTuning, finetune, predict
+from kontrast.evaluate.focal import focal_probe
 from kontrast.evaluate.knn import knn_predict
 from kontrast.evaluate.linear import linear_probe
 from kontrast.evaluate.stored import stored_features
+from kontrast.methods.supervised import Supervised
 from kontrast.nn.encoders import Encoder
 
-ProtocolName = Literal["knn", "linear", "finetune"]
+ProtocolName = Literal["knn", "linear", "focal", "finetune"]
 Positions = NDArray[np.int64]
 
 
@@ -97,14 +99,24 @@ def _linear(subject: Subject, labelled: Positions, queries: Queries, seed: int) 
     return np.split(probe.probabilities, np.cumsum([len(part) for part in asked])[:-1])
 
 
+def _focal(subject: Subject, labelled: Positions, queries: Queries, seed: int) -> Answers:
+    chosen, training = subject.train.take(labelled), subject.settings.finetuning.training
+    return _predict(focal_probe(subject.encoder, chosen, subject.augment, training, seed=seed), subject, queries)
+
+
 def _finetune(subject: Subject, labelled: Positions, queries: Queries, seed: int) -> Answers:
     chosen = subject.train.take(labelled)
     method = finetune(subject.encoder, chosen, subject.augment, subject.settings.finetuning, seed=seed)
+    return _predict(method, subject, queries)
+
+
+def _predict(method: Supervised, subject: Subject, queries: Queries) -> Answers:
     return [predict(method, subject.test if query is None else subject.train.take(query)) for query in queries]
 
 
 PROTOCOLS: dict[str, Callable[[Subject, Positions, Queries, int], Answers]] = {
     "finetune": _finetune,
+    "focal": _focal,
     "knn": _knn,
     "linear": _linear,
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.distributions import Beta
 
 from kontrast import losses, measures
 from kontrast.augment.policies import Policy
 from kontrast.batch import Batch
+from kontrast.errors import InputError
 from kontrast.methods.base import Method, Objective
 from kontrast.nn.encoders import Encoder
 
@@ -28,10 +32,16 @@ class Supervised(Method):
 
         dropout: float = 0.0
         """Share of the representation dropped before the classifier."""
+        mixup: float = 0.0
+        """Alpha of MixUp (Zhang et al., ICLR 2018): a batch is mixed with itself in shares drawn from
+        Beta(alpha, alpha), labels likewise; 0 for none."""
 
     def __init__(self, encoder: Encoder, augment: Policy, config: Config | None = None, *, num_classes: int) -> None:
         super().__init__(encoder, augment)
         config = config or self.Config()
+        if not 0 <= config.mixup < math.inf:
+            raise InputError(f"--mixup is the alpha of a Beta distribution, 0 for none; got {config.mixup}")
+        self.mixup = config.mixup
         self.classify = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(encoder.width, num_classes))
 
     @classmethod
@@ -42,8 +52,15 @@ class Supervised(Method):
     def forward(self, batch: Batch) -> Objective:
         """Cross-entropy of the labelled images of the batch."""
         assert batch.label is not None, "commands refuse data without labels"
-        representation = self.encoder(self.augment(batch.image))
-        loss = losses.classification(self.classify(representation), batch.label)
+        image, shares = self.augment(batch.image), [(1.0, batch.label)]
+        if self.mixup and self.training:
+            share = float(Beta(self.mixup, self.mixup).sample())
+            order = torch.randperm(len(image), device=image.device)
+            image = share * image + (1 - share) * image[order]
+            shares = [(share, batch.label), (1 - share, batch.label[order])]
+        representation = self.encoder(image)
+        logits = self.classify(representation)
+        loss = torch.stack([share * losses.classification(logits, label) for share, label in shares]).sum()
         return Objective(loss, {"spread": measures.spread(representation.detach())})
 
     def predict(self, image: Tensor) -> Tensor:

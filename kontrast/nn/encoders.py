@@ -66,6 +66,11 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
+    @property
+    def has_fixed_size(self) -> bool:
+        """Whether it takes images of the size that it was built for and of no other."""
+        return _takes_size(self.net)
+
     def forward(self, image: Tensor) -> Tensor:
         """Images `(n, c, h, w)`, uint8, uint16 or float in 0..1, to representations `(n, width)`."""
         x = ((as_float(image) - self.mean) / self.std).to(self.mean.dtype, memory_format=self.layout)

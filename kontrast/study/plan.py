@@ -23,7 +23,7 @@ Positions = NDArray[np.int64]
 Start = Literal["fresh", "given", "pre-trained"]
 
 VALIDATION_SHARE = 0.2
-_PROTOCOLS = {"linear": "linear probe", "knn": "k-NN", "finetune": "fine-tuned"}
+_PROTOCOLS = {"linear": "linear probe", "knn": "k-NN", "focal": "focal-loss probe", "finetune": "fine-tuned"}
 
 
 @dataclass(frozen=True, kw_only=True)

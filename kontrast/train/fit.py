@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from kontrast.nn.encoders import Encoder, save_encoder
 from kontrast.train import checkpoint
 from kontrast.train.health import Health, OnCollapse
 from kontrast.train.log import MetricLog, ProgressLine, Row
-from kontrast.train.optim import OptimiserName, build, schedule, set_rate
+from kontrast.train.optim import Cosine, OptimiserName, Schedule, build, set_rate
 from kontrast.train.parallel import (
     PRECISIONS,
     Compile,
@@ -102,6 +103,7 @@ def fit(
     evaluate_every: int = 1,
     title: str = "training",
     show: bool = True,
+    schedule: Schedule | None = None,
 ) -> list[Row]:
     """Train a method, in place.
 
@@ -116,6 +118,7 @@ def fit(
         evaluate_every: Epochs between those calls; the last epoch is always among them.
         title: Shown before the progress line.
         show: Whether to show progress at all.
+        schedule: Steps and rates instead of the epochs, the warm-up and the cosine of `config`.
 
     Returns:
         One row of metrics an epoch.
@@ -126,13 +129,13 @@ def fit(
     """
     config = config or Fit()
     config.check()
-    run = _Run(method, loader, config, out, evaluate, evaluate_every)
+    run = _Run(method, loader, config, out, evaluate, evaluate_every, schedule)
     done = run.restore() if resume else 0
     run.log = MetricLog(out, keep_until=done)
-    epochs, steps = run.config.epochs, len(loader)
+    epochs = run.epochs
     with (
-        ProgressLine(title, epochs * steps, done=done * steps, shown=show) as line,
-        compiled(method, run.config.compile, run.device, epochs * steps),
+        ProgressLine(title, run.schedule.steps, done=done * len(loader), shown=show) as line,
+        compiled(method, run.config.compile, run.device, run.schedule.steps),
         run.passes,
     ):
         for epoch in range(done, epochs):
@@ -164,7 +167,12 @@ class _Run:
         out: Path | None,
         evaluate: Evaluate | None,
         evaluate_every: int,
+        schedule: Schedule | None,
     ) -> None:
+        every = config.epochs * len(loader)
+        horizon = (config.schedule_epochs or config.epochs) * len(loader)
+        self.schedule = schedule or Cosine(steps=every, horizon=horizon, warmup=config.warmup)
+        self.epochs = -(-self.schedule.steps // len(loader))
         self.method, self.loader, self.config, self.out = method, loader, config, out
         self.evaluate, self.evaluate_every = evaluate, evaluate_every
         self.device = choose_device(config.device)
@@ -185,14 +193,15 @@ class _Run:
     def epoch(self, epoch: int, line: ProgressLine) -> Row:
         """Train one epoch; returns its row of metrics."""
         started, waited, images = time.perf_counter(), 0.0, 0
-        steps = len(self.loader)
+        first = epoch * len(self.loader)
+        steps = min(len(self.loader), self.schedule.steps - first)
         totals: dict[str, float] = {}
         self.passes.counted = 0
         before: _Metrics | None = None
         self.method.train()
-        for i, (batch, wait) in enumerate(_timed(self.loader.epoch(epoch, self.device))):
-            progress = (epoch * steps + i) / (self.config.epochs * steps)
-            metrics = _Metrics(epoch * steps + i, self.step(batch, progress))
+        batches = islice(self.loader.epoch(epoch, self.device), steps)
+        for step, (batch, wait) in enumerate(_timed(batches), start=first):
+            metrics = _Metrics(step, self.step(batch, step))
             if before:  # one step late, so that a GPU has its next step already while we look at this one
                 self.watch(before, totals)
             before = metrics
@@ -202,23 +211,22 @@ class _Run:
         self.watch(before, totals)
         means = {name: total / steps for name, total in totals.items()}
         passes = self.passes.counted + (self.log.rows[-1]["passes"] if self.log.rows else 0)
-        done = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "passes": passes}
+        done = {"epoch": epoch + 1, "step": first + steps, "passes": passes}
         row = {**done, **means, "lr": self.optimiser.param_groups[0]["lr"]}
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "images_per_second": images / seconds, "data_wait": waited / seconds}
         return {**row, **self.look(epoch + 1), **timing}
 
-    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """One update; returns the loss and the method's metrics, still on the device."""
-        horizon = (self.config.schedule_epochs or self.config.epochs) / self.config.epochs
-        set_rate(self.optimiser, schedule(progress / horizon, self.config.warmup))
+        set_rate(self.optimiser, self.schedule.factor(step))
         with autocast(self.device, self.dtype):
             loss, metrics = self.method(batch)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self.method.after_step(progress)
+        self.method.after_step(step / self.schedule.steps)
         return {"loss": loss, **metrics}
 
     def watch(self, metrics: _Metrics, totals: dict[str, float]) -> None:
@@ -230,9 +238,9 @@ class _Run:
 
     def look(self, epoch: int) -> dict[str, float]:
         """Health about twenty times a run, scores as often as asked, both at the end."""
-        last = epoch == self.config.epochs
+        last = epoch == self.epochs
         found: dict[str, float] = {}
-        if last or epoch % max(1, self.config.epochs // 20) == 0:
+        if last or epoch % max(1, self.epochs // 20) == 0:
             with eager(), autocast(self.device, self.dtype):
                 found |= self.health.look(self.method)
         if self.evaluate and (last or epoch % self.evaluate_every == 0):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -19,6 +20,32 @@ def build(kind: OptimiserName, groups: list[dict[str, Any]], weight_decay: float
     if kind == "adamw":
         return torch.optim.AdamW(split, fused=True)
     return torch.optim.SGD(split, momentum=0.9, nesterov=True, fused=True)
+
+
+class Schedule(Protocol):
+    """How many steps a training takes, and the share of the peak rate in each."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all; the last epoch may be cut short."""
+
+    def factor(self, step: int) -> float:
+        """Share of the peak rate in a step, counted from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """A line up and half a cosine down, over a horizon that may be longer than the training."""
+
+    steps: int
+    horizon: int
+    """Steps after which the rate would be 0 again."""
+    warmup: float
+    """Share of the horizon."""
+
+    def factor(self, step: int) -> float:
+        """Share of the peak rate in a step, counted from 0."""
+        return schedule(step / self.horizon, self.warmup)
 
 
 def schedule(progress: float, warmup: float) -> float:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score
 
@@ -18,8 +19,10 @@ from kontrast.commands.assemble import build_policy, split
 from kontrast.commands.finetune import _halves
 from kontrast.evaluate.finetune import FineTuning
 from kontrast.evaluate.finetune import finetune as fine_tune
+from kontrast.evaluate.hyper_rule import HyperRule
 from kontrast.train import Fit
 
+TRAINING = [*("--encoder", "test_efficientnet", "--stem", "standard", "--precision", "float32"), "--epochs", "1"]
 FAST = ["--epochs", "2", "--batch-size", "16", "--precision", "float32"]
 
 
@@ -273,3 +276,50 @@ def test_too_few_test_images_or_groups_for_an_interval_are_refused_before_anythi
         assert f"{one_image} has 1, so label more" in said
         assert not (tmp_path / "out").exists()
         assert sorted(run.rglob("*")) == before
+
+
+@pytest.fixture
+def short_rule(monkeypatch):
+    """BiT's rule with three steps of views of 24 px."""
+    of = HyperRule.of
+    short = lambda *given: replace(of(*given), steps=3, warmup=1, decays=(1, 2, 2), resize=30, crop=24)  # noqa: E731
+    monkeypatch.setattr(HyperRule, "of", staticmethod(short))
+
+
+@pytest.mark.parametrize(("policy", "flip"), [("ct", 0.0), ("natural", 0.5)])
+def test_under_bits_rule_steps_sizes_and_views_are_those_of_the_rule(
+    images, short_rule, kontrast, tmp_path, policy, flip
+):
+    run, out = tmp_path / "run", tmp_path / "tuned"
+    assert kontrast("pretrain", "simclr", images, *TRAINING, "--policy", policy, "--out", run) == 0
+    told = ["--rule", "bit", "--batch-size", 16, "--precision", "float32", "--no-calibrate"]
+    assert kontrast("finetune", "classification", run, *told, "--out", out) == 0
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert {key: settings[key] for key in ("rule", "policy", "size", "optimiser", "weight_decay", "epochs")} == {
+        "rule": "bit", "policy": "bit", "size": 16, "optimiser": "sgd", "weight_decay": 0.0, "epochs": 2,
+    }  # fmt: skip
+    assert json.loads((out / "encoder.json").read_text())["size"] == 24
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 3]
+    views = yaml.safe_load((out / "policy.yaml").read_text())
+    assert ("flip" in str(views)) == bool(flip), views
+    assert json.loads((out / "evaluations/test.json").read_text())["labels"] == 38
+    assert kontrast("predict", out, images, "--out", tmp_path / "p.csv") == 0
+    assert kontrast("evaluate", "knn", out, "--per-class", 2, "--draws", 1) == 0
+
+
+def test_a_batch_is_512_under_the_rule_and_64_without(run, short_rule, kontrast, tmp_path):
+    for rule, expected in (("bit", 512), ("none", 64)):
+        told = ["--rule", rule, "--epochs", 1, "--precision", "float32", "--no-calibrate"]
+        assert kontrast("finetune", "classification", run, *told, "--out", tmp_path / rule) == 0
+        assert yaml.safe_load((tmp_path / rule / "config.yaml").read_text())["batch_size"] == expected
+
+
+def test_an_encoder_of_one_size_cannot_follow_the_rule(draw_folder, kontrast, refused, tmp_path):
+    images = draw_folder(tmp_path / "set", side=32)
+    told = ["--encoder", "test_vit", "--epochs", 1, "--batch-size", 16, "--precision", "float32"]
+    assert kontrast("pretrain", "simclr", images, *told, "--out", tmp_path / "run") == 0
+    out = tmp_path / "tuned"
+    said = refused("finetune", "classification", tmp_path / "run", "--rule", "bit", "--out", out)
+    assert "takes those of 32 px only, so leave --rule out" in said
+    assert not out.exists()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -222,3 +224,24 @@ def test_two_labels_a_class_are_one_to_fit_and_one_to_validate():
     labels = np.array([0, 0, 1, 1])
     fit, validation = validation_part(labels, share=0.2)
     assert sorted(labels[fit]) == sorted(labels[validation]) == [0, 1]
+
+
+def test_groups_play_no_part_where_they_may_be_cut(image_set):
+    labels, groups = labels_of(60, 60), np.arange(120) // 3
+    whole = image_set(labels, groups=groups)
+    cut = replace(whole, may_cut_groups=True)
+    train, test = hold_out(cut)
+    assert np.isin(groups[test], groups[train]).any()
+    plain = hold_out(image_set(labels))
+    assert all(np.array_equal(one, other) for one, other in zip((train, test), plain, strict=True))
+    train, test = hold_out(whole)
+    assert not np.isin(groups[test], groups[train]).any()
+
+
+def test_a_given_split_may_cut_a_group_where_that_is_wanted(image_set):
+    parts = np.array(["train", "test"] * 10)
+    data = image_set(labels_of(10, 10), groups=np.arange(20) // 2, parts=parts)
+    with pytest.raises(InputError, match="must not cut a group"):
+        hold_out(data)
+    train, test = hold_out(replace(data, may_cut_groups=True))
+    assert (len(train), len(test)) == (10, 10)

@@ -1,12 +1,16 @@
 """Fine-tuning learns from the labelled images it is given, and from nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from kontrast.augment.policies import digits
 from kontrast.data.images import ImageSet
-from kontrast.evaluate.finetune import FineTuning, finetune, predict
+from kontrast.evaluate import finetune as module
+from kontrast.evaluate.finetune import FineTuning, finetune, predict, training
+from kontrast.evaluate.hyper_rule import HyperRule
 from kontrast.nn.encoders import encoder
 from kontrast.train import Fit
 
@@ -97,3 +101,41 @@ def test_multi_label_images_get_one_probability_a_class_and_unknown_cells_teach_
     assert (found < 1).all()
     assert ((found[:, 0] > 0.5) == labels[:, 0]).mean() > 0.95
     assert found[:, 2].min() > 0.5
+
+
+def ruled(num_images, batch_size, **changed):
+    """Settings under BiT's rule, which takes fewer steps here."""
+    rule = replace(HyperRule.of(num_images, 16), steps=7, warmup=2, decays=(3, 4, 5), **changed)
+    return FineTuning(batch_size=batch_size, training=Fit(precision="float32", optimiser="adamw", lr=9.0), rule=rule)
+
+
+@pytest.mark.parametrize(("num_images", "batch_size", "batches"), [(40, 12, 3), (40, 512, 1), (5, 12, 1)])
+def test_the_rule_takes_its_steps_of_full_batches_at_its_rates(built, monkeypatch, num_images, batch_size, batches):
+    seen, rates, before = [], [], []
+    rule = ruled(num_images, batch_size)
+
+    def spy(method, loader, config, **told):
+        seen.append((len(loader), config, told["schedule"]))
+        before.append(sum(float(p.detach().abs().sum()) for p in method.classify.parameters()))
+        forward = method.forward
+        method.forward = lambda batch: (rates.append(len(batch)), forward(batch))[1]
+        return module_fit(method, loader, config, **told)
+
+    module_fit = module.fit
+    monkeypatch.setattr(module, "fit", spy)
+    finetune(built, images(num_images), digits(16), rule)
+    (found, how, schedule) = seen[0]
+    assert found == batches
+    assert schedule is rule.rule
+    assert rates == [batch_size] * 7
+    assert before == [0.0]
+    assert (how.optimiser, how.weight_decay) == ("sgd", 0)
+    assert how.lr * 512 / 256 == pytest.approx(0.003)
+    assert how.epochs == -(-7 // batches)
+    assert training(rule, num_images, 0) == how
+
+
+def test_the_rule_mixes_images_and_labels_of_large_sets_only(built):
+    for alpha in (0.0, 0.1):
+        method = finetune(built, images(), digits(16), ruled(40, 12, mixup=alpha))
+        assert method.mixup == alpha

@@ -491,3 +491,55 @@ def test_supervised_learning_takes_no_notice_of_images_without_a_label():
     other = Batch(image=image, label=batch.label)
     assert batch.label[0] == -1
     assert method(other).loss.item() == pytest.approx(method(batch).loss.item(), rel=1e-5)
+
+
+def test_mixup_mixes_the_batch_with_itself_and_its_loss_in_the_same_shares():
+    method, plain = made("supervised", mixup=0.4), made("supervised")
+    plain.load_state_dict(method.state_dict())
+    seen = []
+    for each in (method, plain):
+        each.train()
+        each.encoder.eval()
+        each.augment = torch.nn.Identity()
+    method.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    image = torch.rand(12, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    label = torch.arange(12) % 3
+    torch.manual_seed(5)
+    found = method(Batch(image=image, label=label)).loss
+    torch.manual_seed(5)
+    share = float(torch.distributions.Beta(0.4, 0.4).sample())
+    order = torch.randperm(12)
+    assert 0.01 < share < 0.99
+    torch.testing.assert_close(seen[0], share * image + (1 - share) * image[order])
+    logits = plain.classify(plain.encoder(seen[0]))
+    log_p = logits.log_softmax(1)
+    each = [-(share * log_p[i, label[i]] + (1 - share) * log_p[i, label[order[i]]]) for i in range(12)]
+    torch.testing.assert_close(found, torch.stack(each).mean())
+    method.eval()
+    seen.clear()
+    torch.testing.assert_close(
+        method(Batch(image=image, label=label)).loss, plain(Batch(image=image, label=label)).loss
+    )
+    torch.testing.assert_close(seen[0], image)
+
+
+def test_the_heads_of_simsiam_in_the_code_of_lu_et_al_have_a_projector_of_two_layers_with_a_scale():
+    torch.manual_seed(0)
+    parts = encoder("resnetv2_50x1_bit", channels=3, size=32, stem="small", norm="batch"), policies.natural(32)
+    method = METHODS["simsiam"](*parts, METHODS["simsiam"].Config(layers=2, affine=True))
+    # Theirs has 8,400,896 + 2,100,736; ours leaves out the biases in front of a norm, which take no part.
+    assert sum(p.numel() for p in method.project.parameters()) == 8_400_896 - 2 * 2048
+    assert sum(p.numel() for p in method.predict.parameters()) == 2_100_736 - 512
+    assert sum(p.numel() for p in method.encoder.parameters()) == 23_500_352 - 64 * 3 * (49 - 9)
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_after_surgery_every_weight_of_a_bit_encoder_learns_under_simsiam(norm):
+    torch.manual_seed(0)
+    narrow = {"channels": [128, 128, 128, 256], "stem_chs": 32}
+    built = encoder("resnetv2_50x1_bit", channels=1, size=28, stem="small", norm=norm, options=narrow)
+    method = METHODS["simsiam"](
+        built, policies.digits(28), METHODS["simsiam"].Config(width=64, bottleneck=16, layers=2)
+    )
+    method(pictures()).loss.backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in method.parameters())
