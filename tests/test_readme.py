@@ -43,5 +43,6 @@ def test_every_command_shown_exists():
 
 @pytest.mark.parametrize("recipe", sorted(ROOT.glob("recipes/*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_understood(recipe, tmp_path):
-    _, options = _parse(["study", "--recipe", str(recipe), "--out", str(tmp_path)])
+    shown = re.search(rf"kontrast (.+) --recipe recipes/{recipe.name} .*--out", recipe.read_text() + README)
+    _, options = _parse([*shown[1].split(), "--recipe", str(recipe), "--out", str(tmp_path)])
     assert options.data

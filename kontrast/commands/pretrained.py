@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import cache
 from urllib.request import Request, urlopen
 
@@ -26,6 +27,15 @@ def weights_of(architecture: str, init: str) -> str:
     """
     plain = architecture.partition(".")[0]
     return _pretrained(plain) if init == "pretrained" and plain in SAMPLE_OF else init
+
+
+def called(architecture: str, init: str) -> str:
+    """What the page calls the weights that `init` names."""
+    if init == "pretrained":
+        tag = import_timm().get_pretrained_cfg(architecture).tag or ""
+        if re.search(r"in(1k|12k|21k|22k)", tag):
+            return "ImageNet weights"
+    return "Given weights"
 
 
 @cache

@@ -30,6 +30,7 @@ from kontrast.commands.assemble import (
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.pretrain import Pretrain, pretrain_on
+from kontrast.commands.pretrained import called
 from kontrast.commands.provenance import provenance
 from kontrast.commands.repeat import check_repeat, check_settings, compare_repeat
 from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
@@ -159,7 +160,8 @@ class Work:
         self.seeds = range(options.seed, options.seed + options.seeds)
         self.variants = {one.key: one for one in (variant(text, options.configs) for text in options.methods)}
         titles = {key: one.title for key, one in self.variants.items()}
-        self.arms = plan.arms(titles, options.protocols, options.init)
+        given = None if options.init == "none" else called(options.encoder, options.init)
+        self.arms = plan.arms(titles, options.protocols, given)
         self.budgets = budgets(options)
         self.policy = build_policy(options.policy, self.size, parts.train.channels)
         steps = max(1, len(self.train) // options.batch_size) * options.epochs

@@ -170,8 +170,9 @@ def _facts(work: Work) -> dict[str, str]:
     if train.left_out:
         facts["Left out by rule"] = f"{len(train.left_out):,} files that are no images to learn from"
     if train.groups is not None and test.groups is not None:
-        counts = f"{len(np.unique(train.groups)):,} in training, {len(np.unique(test.groups)):,} in test, none in both"
-        facts["Groups"] = counts
+        both = len(np.intersect1d(train.groups, test.groups))
+        counts = f"{len(np.unique(train.groups)):,} in training, {len(np.unique(test.groups)):,} in test, "
+        facts["Groups"] = counts + (f"{both:,} in both, as --ignore-groups asks" if both else "none in both")
     return facts
 
 
@@ -222,6 +223,11 @@ def _notes(work: Work) -> tuple[str, ...]:
         "A label budget that leaves the validation part out is drawn outside it; one that does not is judged there by "
         "a second model trained without it.",
     ]
+    if any({"init", "norm", "norm_affine"} & {*one.shared} for one in work.variants.values()):
+        notes.append(
+            f"Arms whose name says so have weights or norms of their own; the others have --init {options.init} and "
+            f"--norm {options.norm}. From scratch has that norm too; weights without a contrastive stage have theirs."
+        )
     if options.seeds == 1:
         notes.insert(0, "One pre-training seed: all intervals are for this one encoder.")
     return tuple(notes)

@@ -79,13 +79,13 @@ class Answers:
     """The labels that were seen, as positions within the training images."""
 
 
-def arms(methods: Mapping[str, str], protocols: tuple[str, ...], init: str) -> tuple[Arm, ...]:
+def arms(methods: Mapping[str, str], protocols: tuple[str, ...], given: str | None = None) -> tuple[Arm, ...]:
     """The arms: every method under every protocol, then the baselines that a sceptic demands.
 
     Args:
         methods: By key, what the page calls each.
         protocols: Names.
-        init: Of the encoders.
+        given: What the page calls the weights that encoders begin with; None where there are none.
     """
     found = []
     for method, name in methods.items():
@@ -94,9 +94,10 @@ def arms(methods: Mapping[str, str], protocols: tuple[str, ...], init: str) -> t
             found.append(_arm(f"{method}-{protocol}", title, "method", "pre-trained", protocol, method))
     found.append(_arm("scratch", "From scratch", "baseline", "fresh", "finetune"))
     starts: list[tuple[Start, str]] = [("fresh", "Untrained encoder")]
-    if init != "none":
-        found.append(_arm("given-finetune", "Given weights, fine-tuned", "baseline", "given", "finetune"))
-        starts.append(("given", "Given weights"))
+    if given is not None:
+        given = f"{given}, no contrastive stage"
+        found.append(_arm("given-finetune", f"{given}, fine-tuned", "baseline", "given", "finetune"))
+        starts.append(("given", given))
     for start, name in starts:
         for protocol in protocols:
             if protocol != "finetune":

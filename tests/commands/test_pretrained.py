@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from kontrast.commands import pretrained
 from kontrast.commands.assemble import DataOptions, EncoderOptions, build_encoder, open_data
-from kontrast.commands.pretrained import weights_of
+from kontrast.commands.pretrained import called, weights_of
 from kontrast.data.samples import SAMPLES
 from kontrast.errors import InputError
 from kontrast.nn.import_timm import import_timm
@@ -130,3 +130,16 @@ def test_a_sample_that_is_not_the_one_pinned_is_refused(sample):
 )
 def test_all_else_stays_what_it_is(architecture, init):
     assert weights_of(architecture, init) == init
+
+
+@pytest.mark.parametrize(
+    ("architecture", "init", "title"),
+    [
+        (LITE0, "pretrained", "ImageNet weights"),
+        ("resnetv2_50x1_bit.goog_in21k", "pretrained", "ImageNet weights"),
+        ("vit_base_patch16_clip_224.openai", "pretrained", "Given weights"),
+        (LITE0, "weights.npz", "Given weights"),
+    ],
+)
+def test_weights_are_called_imagenets_where_timm_says_that_they_are(architecture, init, title):
+    assert called(architecture, init) == title

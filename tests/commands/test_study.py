@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 import signal
+from dataclasses import replace
 from html import escape
 from importlib.metadata import version
 
@@ -16,6 +17,7 @@ import yaml
 import kontrast as package
 from kontrast import data
 from kontrast.commands.assemble import split
+from kontrast.data import hold_out
 from kontrast.errors import InputError
 from kontrast.methods import METHODS, Supervised
 from kontrast.study.plan import read_answers, validation_positions
@@ -167,7 +169,50 @@ def test_given_weights_become_baselines_of_an_npz_study(run, training, scoring, 
         "given-linear",
         "given-knn",
     ]
-    assert "Given weights, linear probe" in (out / "report.html").read_text()
+    assert "Given weights, no contrastive stage, linear probe" in (out / "report.html").read_text()
+
+
+def test_arms_may_begin_with_other_weights_and_norms(run, images, training, scoring, kontrast, tmp_path):
+    out = tmp_path / "study"
+    methods = ["simclr", "simclr:init=none", "simclr:norm=group,init=none"]
+    words = ["study", images, *training, *FAST, *scoring, "--init", run, "--methods", *methods]
+    assert kontrast(*words, "--out", out) == 0
+    runs = {path.parent.name: path for path in out.glob("runs/*/seed-0")}
+    told = {name: yaml.safe_load((path / "config.yaml").read_text()) for name, path in runs.items()}
+    assert {name: (one["init"] == str(run), one["norm"]) for name, one in told.items()} == {
+        "simclr": (True, "own"),
+        "simclr_init_none": (False, "own"),
+        "simclr_norm_group_init_none": (False, "group"),
+    }
+    norms = {name: json.loads((path / "encoder.json").read_text())["norm"] for name, path in runs.items()}
+    assert norms == {"simclr": None, "simclr_init_none": None, "simclr_norm_group_init_none": "group"}
+    page = (out / "report.html").read_text()
+    assert "SimCLR (norm=group, init=none)" in page
+    assert "have weights or norms of their own" in page
+
+
+def test_a_split_by_image_says_what_it_cuts_and_one_by_group_cuts_nothing(
+    images, training, scoring, kontrast, caplog, tmp_path
+):
+    rows = [
+        (path, path.parent.name, f"{path.parent.name}-{int(path.stem) // 4}") for path in sorted(images.rglob("*.png"))
+    ]
+    table = write_table(tmp_path / "mine.csv", rows, ["path", "label", "group"])
+    for flag, expected in (("--ignore-groups", True), ("--no-ignore-groups", False)):
+        caplog.clear()
+        out = tmp_path / flag
+        words = ["study", table, flag, *training, *FAST, *scoring, "--draws", 1]
+        assert kontrast(*words, "--out", out) == 0
+        page = (out / "report.html").read_text()
+        said = re.search(r"(\d+) of (\d+) test images share a group with training images", caplog.text)
+        assert bool(said) == ("in both, as --ignore-groups asks" in page) == expected
+        if expected:
+            known = replace(data.open(table), may_cut_groups=True)
+            train, test = hold_out(known)
+            assert said.groups() == (
+                str(sum(g in set(known.groups[train]) for g in known.groups[test])),
+                str(len(test)),
+            )
 
 
 def test_a_hostile_file_name_stays_text(draw_folder, training, scoring, kontrast, tmp_path):

@@ -48,7 +48,7 @@ def planned(budget, *, labels=LABELS, seed=0, num_draws=3):
 
 
 def test_the_arms_are_every_method_under_every_protocol_and_the_sceptics_baselines():
-    found = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear", "finetune"), "none")
+    found = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear", "finetune"))
     assert [arm.key for arm in found] == [
         "simclr-linear", "simclr-finetune", "byol-linear", "byol-finetune", "scratch", "untrained-linear",
     ]  # fmt: skip
@@ -57,7 +57,7 @@ def test_the_arms_are_every_method_under_every_protocol_and_the_sceptics_baselin
 
 
 def test_given_weights_are_a_baseline_of_their_own_probed_and_fine_tuned():
-    found = arms({"simclr": "SimCLR"}, ("linear", "knn"), "weights.safetensors")
+    found = arms({"simclr": "SimCLR"}, ("linear", "knn"), "ImageNet weights")
     given = {arm.key: arm.protocol for arm in found if arm.start == "given"}
     assert given == {"given-finetune": "finetune", "given-linear": "linear", "given-knn": "knn"}
     assert {arm.key for arm in found if arm.start == "fresh"} == {"scratch", "untrained-linear", "untrained-knn"}
@@ -153,7 +153,7 @@ def test_a_budget_that_the_labels_cannot_fill_is_refused(budget):
 
 
 def test_answers_come_back_as_they_were_and_nothing_else_is_left(tmp_path):
-    arm, (_, found) = arms({"simclr": "SimCLR"}, ("linear",), "none")[0], planned(Budget(fraction=0.1))
+    arm, (_, found) = arms({"simclr": "SimCLR"}, ("linear",))[0], planned(Budget(fraction=0.1))
     path = cell_path(tmp_path, arm, 3, found[1])
     assert path.relative_to(tmp_path).as_posix() == "cells/simclr-linear/seed-3/fraction-0.1-draw-1.npz"
     answers = Answers(
@@ -178,6 +178,6 @@ def test_damaged_predictions_are_named_with_the_way_out(content, tmp_path):
 
 def test_cells_of_different_arms_seeds_budgets_and_draws_never_share_a_file(tmp_path):
     found = [one for budget in (Budget(fraction=0.1), Budget(per_class=5)) for one in planned(budget)[1]]
-    keys = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear", "knn", "finetune"), "w.npz")
+    keys = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear", "knn", "finetune"), "Given weights")
     paths = {cell_path(tmp_path, arm, seed, one) for arm in keys for seed in (0, 1) for one in found}
     assert len(paths) == len(keys) * 2 * 6
