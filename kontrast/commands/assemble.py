@@ -91,7 +91,7 @@ class EncoderOptions:
     encoder: str = "resnet18"
     """Any architecture of timm."""
     encoder_options: tuple[str, ...] = ()
-    """What timm's architecture is told besides, KEY=VALUE, such as channels=[128,256,512,1024] stem_chs=32 for a
+    """What timm's architecture is told besides, KEY=VALUE, such as 'channels=[128,256,512,1024]' stem_chs=32 for a
     resnetv2_50x1_bit of half the width."""
     stem: Stem = "auto"
     """`small` keeps full resolution at the input (costs more, sees more); `auto` does so below 64 px."""
@@ -148,14 +148,20 @@ def split(data: ImageSet) -> Parts:
     if data.labels is None and (data.parts is None or not np.isin(["test", "validation"], data.parts).any()):
         return Parts(train=data, test=None)
     train, test = (data.take(part) for part in hold_out(data))
-    if data.may_cut_groups and train.groups is not None and test.groups is not None:
-        shared = int(np.isin(test.groups, train.groups).sum())
+    if data.may_cut_groups and data.groups is not None:
         log.warning(
             "the split is by image, as --ignore-groups asks: %d of %d test images share a group with training images, "
             "so scores will be too high",
-            *(shared, len(test)),
+            *(num_shared(train, test), len(test)),
         )
     return Parts(train=train, test=test)
+
+
+def num_shared(train: ImageSet, test: ImageSet) -> int:
+    """How many test images share a group with a training image: none, unless the split may cut groups."""
+    if train.groups is None or test.groups is None:
+        return 0
+    return int(np.isin(test.groups, train.groups).sum())
 
 
 def require_labels(data: ImageSet, what: str, instead: str = "") -> None:

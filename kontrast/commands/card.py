@@ -147,6 +147,7 @@ def _tuned_rows(known: _Known) -> list[tuple[str, str]]:
         ("Test images", f"{_count(run.get('test_images'))}; split: {inline(run.get('split', 'not known'))}"),
         ("Groups (patients, lesions, volumes)", _count(run.get("groups")) if run.get("groups") else "none were given"),
         ("Fine-tuning: epochs, batch size, seed", _said(known.settings, "epochs", "batch_size", "seed")),
+        *([("Settings", "by BiT's rule")] if known.settings.get("rule") == "bit" else []),
     ]
 
 
@@ -212,6 +213,12 @@ def _limits(subject: Subject, known: _Known) -> list[str]:
         lines += [
             f"Leak: {seen:,} of the test images were among those of pre-training, without labels; scores may be "
             "too high."
+        ]
+    shared = max((_whole(c.get("test_images_sharing_a_group")) for c in known.evaluations.values()), default=0)
+    if shared:
+        lines += [
+            f"Leak: the split is by image, and {shared:,} of the test images share a group with training images, so "
+            "scores are too high."
         ]
     if any(str(settings.get("data")).startswith("sample:") for settings in (known.settings, known.pretraining)):
         lines += ["Sample data were used, which are there to try things out: these scores say nothing of other images."]

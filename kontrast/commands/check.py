@@ -162,7 +162,8 @@ def _parts(options: Check, data: ImageSet) -> tuple[Parts, str]:
         return np.full(len(data), ""), f"none, since {error}"
     parts = np.full(len(data), "", dtype="<U5")
     parts[train], parts[test] = "train", "test"
-    return parts, "Kontrast's own hold-out by class and group, since the data have none"
+    by = "class, groups left out of account as asked" if data.may_cut_groups else "class and group"
+    return parts, f"Kontrast's own hold-out by {by}, since the data have none"
 
 
 def _given_parts(path: Path, names: Sequence[str]) -> Parts:

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from kontrast import distributed
-from kontrast.commands.assemble import build_policy, has_read_labels, named, write_json
+from kontrast.commands.assemble import build_policy, has_read_labels, named, num_shared, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import OpenRun, RunOptions, open_run, run_policy
@@ -60,6 +60,7 @@ def run(options: Evaluate) -> dict[str, Any]:
         console.print(f"{options.protocol}, {count}: {main} {scores[main]} ({scores[main].scope})")
     found: dict[str, Any] = {"protocol": options.protocol, "settings": vars(options), "rows": rows}
     found |= {"test_images_seen_in_pretraining": opened.num_seen, **provenance(train)}
+    found |= {"test_images_sharing_a_group": num_shared(train, opened.test)}
     path = options.run / "evaluations" / f"{options.protocol}.json"
     write_json(path, found)
     log.info("all scores are in %s", path)

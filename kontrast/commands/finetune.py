@@ -28,6 +28,7 @@ from kontrast.commands.assemble import (
     build_policy,
     claim_folder,
     named,
+    num_shared,
     write_json,
 )
 from kontrast.commands.call import keyword_call
@@ -71,7 +72,8 @@ class Finetune(Fit, RunOptions):
     epochs: int = 30
     """Passes over the labelled images."""
     batch_size: int | None = None
-    """Labelled images a step; by default 64, and 512 with --rule bit."""
+    """Labelled images a step; by default 64, and 512 with --rule bit, which large images and GPUs may be too small
+    for: the rate goes with it."""
     calibrate: bool = True
     """Train a second classifier without a fifth of the labels, to learn how sure to be; it takes nearly as long."""
 
@@ -120,7 +122,7 @@ def _as_the_rule_says(opened: OpenRun) -> tuple[OpenRun, HyperRule]:
         )
     encoder.spec = replace(encoder.spec, size=rule.crop)
     smallest = own.size if own.facts is None else int(own.facts.shape.max(axis=1).min())
-    return reopened(opened, min(rule.crop, smallest)), rule  # reading enlarges nothing; views do
+    return reopened(opened, rule.crop if smallest >= rule.crop else None), rule  # reading enlarges nothing; views do
 
 
 def _policy(options: Finetune, opened: OpenRun, rule: HyperRule | None) -> tuple[str, Policy]:
@@ -145,6 +147,8 @@ def _settings(options: Finetune, opened: OpenRun, config: tuning.FineTuning, pol
     training = tuning.training(config, len(opened.train.labelled), options.seed)
     own = {f.name: getattr(training, f.name) for f in fields(Fit)}
     own |= {"batch_size": config.batch_size, "policy": policy, "method": options.task, "init": str(options.run)}
+    if config.rule:
+        own |= {"epochs": round(config.rule.steps * config.batch_size / len(opened.train.labelled), 1)}
     return {**opened.settings, **own, "rule": options.rule, "calibrate": options.calibrate}
 
 
@@ -233,6 +237,7 @@ def _score(out: Path, opened: OpenRun, labelled: ImageSet, method: Supervised, s
     found: dict[str, Any] = {"classes": list(spec.classes), "labels": len(labelled), "scores": scores}
     found |= {"calibration": calibration, "risk_coverage": risk_coverage(test.labels, answers, groups=test.groups)}
     found |= {"test_images_seen_in_pretraining": opened.num_seen, **provenance(labelled)}
+    found |= {"test_images_sharing_a_group": num_shared(opened.train, test)}
     write_json(out / "evaluations" / "test.json", found)
     console = Console(stderr=True, highlight=False)
     for name, score in scores.items():
@@ -255,7 +260,9 @@ def _origin(options: Finetune, opened: OpenRun, labelled: ImageSet) -> dict[str,
 
 def _how_drawn(labelled: ImageSet) -> str:
     drawn = "at random" if labelled.is_multilabel else "by class"
-    return drawn if labelled.groups is None else f"{drawn} in whole groups"
+    if labelled.groups is None:
+        return drawn
+    return f"{drawn}, through groups" if labelled.may_cut_groups else f"{drawn} in whole groups"
 
 
 def _per_class(labelled: ImageSet) -> list[int]:

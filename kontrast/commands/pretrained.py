@@ -31,11 +31,10 @@ def weights_of(architecture: str, init: str) -> str:
 
 def called(architecture: str, init: str) -> str:
     """What the page calls the weights that `init` names."""
-    if init == "pretrained":
-        tag = import_timm().get_pretrained_cfg(architecture).tag or ""
-        if re.search(r"in(1k|12k|21k|22k)", tag):
-            return "ImageNet weights"
-    return "Given weights"
+    timm = import_timm()
+    known = init == "pretrained" and timm.is_model_pretrained(architecture)
+    tag = timm.get_pretrained_cfg(architecture).tag if known else ""
+    return "ImageNet weights" if re.search(r"in(1k|12k|21k|22k)", tag or "") else "Given weights"
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kontrast.data import ImageSet
@@ -28,7 +28,7 @@ class ScoringOptions:
     metric: MetricName = "auto"
     """The main one; `auto` is accuracy, or AUROC for multi-label data. All are computed."""
     k: int = 20
-    """Neighbours that vote in k-NN."""
+    """Neighbours that vote in k-NN; all labelled images where they are fewer."""
     knn_temperature: float = 0.07
     """A neighbour's vote weighs exp(cosine / temperature)."""
     finetune_steps: int | None = None
@@ -70,6 +70,7 @@ def main_metric(options: ScoringOptions, data: ImageSet) -> str:
 
 def protocol_settings(options: ScoringOptions, training: Fit, *, steps: int) -> Settings:
     """Settings of the protocols; training on labels takes `steps` unless the options say otherwise."""
+    training = replace(training, schedule_epochs=None)  # whose epochs are those of pre-training
     tuning = FineTuning(
         steps=options.finetune_steps or steps, batch_size=options.finetune_batch_size, training=training
     )

@@ -18,6 +18,7 @@ from kontrast.commands.repeat import write_truth
 from kontrast.commands.scoring import main_metric
 from kontrast.data import ImageSet
 from kontrast.data.images import Facts
+from kontrast.evaluate.focal import BATCH_SIZE, STEPS
 from kontrast.study import exhibits, findings, lessons, page, verdict
 from kontrast.study.closeup import closeup
 from kontrast.study.contents import Closeup, Learned, Page, without_pictures
@@ -223,6 +224,10 @@ def _notes(work: Work) -> tuple[str, ...]:
         "A label budget that leaves the validation part out is drawn outside it; one that does not is judged there by "
         "a second model trained without it.",
     ]
+    if "focal" in options.protocols:
+        notes.append(
+            f"A focal-loss probe takes {STEPS} steps of at most {BATCH_SIZE} labelled images on a frozen encoder."
+        )
     if any({"init", "norm", "norm_affine"} & {*one.shared} for one in work.variants.values()):
         notes.append(
             f"Arms whose name says so have weights or norms of their own; the others have --init {options.init} and "

@@ -13,9 +13,12 @@ from kontrast.methods import METHODS
 from kontrast.nn.norms import Affine
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy": (), "init": (), "norm": get_args(NormChoice), "norm_affine": get_args(Affine)
+    "policy": (), "init": ("none",), "norm": get_args(NormChoice), "norm_affine": get_args(Affine)
 }  # fmt: skip
-"""Settings of the whole study that an arm may have otherwise, and their values where these are few."""
+"""Settings of the whole study that an arm may have otherwise, and their values where these are few.
+
+Of weights there is one kind a study, `--init`, so that what they give without a contrastive stage is a baseline.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

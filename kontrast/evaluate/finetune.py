@@ -19,6 +19,9 @@ from kontrast.methods.supervised import Supervised
 from kontrast.nn.encoders import Encoder
 from kontrast.train.fit import Fit, fit
 
+ROUNDS = 30
+"""At most so many epochs are made of the steps of BiT's rule; at the end of each, all is written."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
@@ -67,7 +70,7 @@ def finetune(
     if rule:
         nn.init.zeros_(method.classify[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(method.classify[-1].bias)  # type: ignore[arg-type]
-        labelled = _enough(labelled, config.batch_size)
+        labelled = _enough(labelled, rule, config.batch_size)
     loader = Loader(labelled, config.batch_size, seed=seed)
     how = training(config, len(labelled), seed)
     fit(method, loader, how, out=out, title=title, show=show, schedule=rule)
@@ -79,15 +82,17 @@ def training(config: FineTuning, num_images: int, seed: int) -> Fit:
     rule = config.rule
     steps = rule.steps if rule else config.steps
     epochs = -(-steps // max(1, num_images // config.batch_size))
-    found = replace(config.training, epochs=epochs, seed=seed, schedule_epochs=None)
+    found = replace(config.training, epochs=epochs, seed=seed)
     if rule is None:
         return found
-    return replace(found, optimiser="sgd", lr=LR * 256 / BATCH_SIZE, weight_decay=0.0, warmup=rule.warmup / rule.steps)
+    own = replace(found, optimiser="sgd", lr=LR * 256 / BATCH_SIZE, weight_decay=0.0, warmup=rule.warmup / rule.steps)
+    return replace(own, schedule_epochs=None)
 
 
-def _enough(labelled: ImageSet, batch_size: int) -> ImageSet:
-    """The images, so often that they fill a batch: the rule's rate is for full ones."""
-    return labelled.take(np.tile(np.arange(len(labelled)), -(-batch_size // len(labelled))))
+def _enough(labelled: ImageSet, rule: HyperRule, batch_size: int) -> ImageSet:
+    """The images, so often that they fill the rule's batches in `ROUNDS` epochs: its rate is for full ones."""
+    wanted = batch_size * -(-rule.steps // ROUNDS)
+    return labelled.take(np.tile(np.arange(len(labelled)), -(-wanted // len(labelled))))
 
 
 def logits(method: Supervised, data: ImageSet) -> NDArray[np.float32]:

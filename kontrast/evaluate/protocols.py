@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,8 @@ from kontrast.evaluate.linear import linear_probe
 from kontrast.evaluate.stored import stored_features
 from kontrast.methods.supervised import Supervised
 from kontrast.nn.encoders import Encoder
+
+log = logging.getLogger("kontrast")
 
 ProtocolName = Literal["knn", "linear", "focal", "finetune"]
 Positions = NDArray[np.int64]
@@ -72,6 +75,9 @@ Answers = list[NDArray[np.floating[Any]]]
 
 
 def _knn(subject: Subject, labelled: Positions, queries: Queries, seed: int) -> Answers:
+    if subject.settings.k > len(labelled):
+        log.info("k-NN: all %d labelled images vote, since k is %d", len(labelled), subject.settings.k)
+
     def answer(asked: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         return knn_predict(
             torch.from_numpy(subject.train_features[labelled]).to(subject.encoder.mean.device),

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from pathlib import Path
@@ -155,8 +156,13 @@ def save_as_bit(built: Encoder, path: Path) -> None:
     """Write weights in the layout of BiT's files, `.npz`, and the `.json` that says what they are; both atomically.
 
     Raises:
-        InputError: Another architecture than BiT's, or another norm.
+        InputError: Another architecture than BiT's, another norm, or channels that timm does not read from such a file.
     """
+    if built.spec.channels not in (1, 3):
+        raise InputError(
+            f"BiT's files are for images of 1 or 3 channels; this encoder reads {built.spec.channels}, so save it as "
+            ".safetensors"
+        )
     with _described(built, path) as partial:
         write_bit(built.net, partial)
 
@@ -224,10 +230,12 @@ def _create(name: str, *, channels: int, size: int, pretrained: bool, options: M
         if _takes_size(net) and net.patch_embed.img_size != (size, size):
             _check_patches(net, name, size)
             net = timm.create_model(name, img_size=size, **options)
+        if len(options) > len(_OURS):
+            _check_output(net, channels, size)
     except InputError:
         raise
     except Exception as error:
-        if not pretrained and len(options) > 3:
+        if not pretrained and len(options) > len(_OURS):
             said = ", ".join(f"{key}={value}" for key, value in options.items() if key not in _OURS)
             raise InputError(
                 f"--encoder-options are arguments of timm's {name}; it does not take {said} ({str(error)[:120]}), so "
@@ -257,6 +265,14 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 "--encoder-options are a name, =, and a number, a word or a list of them, such as "
                 f"channels=[128,256,512,1024]; got {key}={value!r}"
             )
+
+
+@torch.no_grad()
+def _check_output(net: Any, channels: int, size: int) -> None:
+    """Raises what the network raises on an image, or that it does not make a row of numbers of it."""
+    found = deepcopy(net).eval()(torch.zeros(1, channels, size, size))
+    if found.ndim != 2:
+        raise ValueError(f"an image becomes {tuple(found.shape[1:])} and not a row of numbers")
 
 
 def _layout(net: nn.Module) -> torch.memory_format:
@@ -289,6 +305,8 @@ def _spec_beside(path: Path) -> EncoderSpec | None:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
         fields = {"norm": None, "options": {}, **known}
+        if not isinstance(fields["options"], dict):
+            raise ValueError("its options are no object")
         fields = {k: fields[k] for k in EncoderSpec.__dataclass_fields__}
     except ValueError as error:
         raise InputError(f"{file} is not a whole JSON file ({error}), so export the run again") from error

@@ -57,7 +57,7 @@ class Fit:
     warmup: float = 0.05
     """Share of the schedule in which the rate rises from zero, before it falls along a cosine."""
     schedule_epochs: int | None = None
-    """Epochs in which the rate would reach zero again, so a run of fewer ends at a higher one; by default all."""
+    """Epochs in which the rate would reach zero again, so that it ends higher; by default those of --epochs."""
     precision: Precision = "auto"
     """`auto` is bf16 where the processor or GPU has it, fp16 on older GPUs, else float32."""
     compile: Compile = "auto"
@@ -83,7 +83,8 @@ class Fit:
             "lr must be above 0 and finite": 0 < self.lr < math.inf,
             "weight_decay must be 0 or more, and finite": 0 <= self.weight_decay < math.inf,
             "warmup is a share of the schedule, at least 0 and below 1": 0 <= self.warmup < 1,
-            "schedule_epochs must be no fewer than epochs": (self.schedule_epochs or self.epochs) >= self.epochs,
+            "schedule_epochs must be no fewer than epochs": self.schedule_epochs is None
+            or self.schedule_epochs >= self.epochs,
             "keep_every must be 0 or more": self.keep_every >= 0,
         }
         for rule, holds in rules.items():

@@ -209,3 +209,12 @@ def test_a_bit_network_is_exported_in_the_layout_of_its_files_and_comes_back(kon
 def test_what_has_no_group_norm_is_not_written_as_bit(run, refused, tmp_path):
     assert "resnetv2_50x1_bit" in refused("export", run, "--out", tmp_path / "b.npz")
     assert not list(tmp_path.glob("b.*"))
+
+
+def test_bits_layout_has_no_place_for_other_channels_than_one_and_three(refused, tmp_path):
+    narrow = {"channels": [128, 128, 128, 256], "stem_chs": 32}
+    save_encoder(encoder("resnetv2_50x1_bit", channels=2, size=32, options=narrow), tmp_path / "run")
+    assert "this encoder reads 2, so save it as .safetensors" in refused(
+        "export", tmp_path / "run", "--out", tmp_path / "b.npz"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]

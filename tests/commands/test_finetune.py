@@ -296,7 +296,7 @@ def test_under_bits_rule_steps_sizes_and_views_are_those_of_the_rule(
     assert kontrast("finetune", "classification", run, *told, "--out", out) == 0
     settings = yaml.safe_load((out / "config.yaml").read_text())
     assert {key: settings[key] for key in ("rule", "policy", "size", "optimiser", "weight_decay", "epochs")} == {
-        "rule": "bit", "policy": "bit", "size": 16, "optimiser": "sgd", "weight_decay": 0.0, "epochs": 2,
+        "rule": "bit", "policy": "bit", "size": None, "optimiser": "sgd", "weight_decay": 0.0, "epochs": 1.3,
     }  # fmt: skip
     assert json.loads((out / "encoder.json").read_text())["size"] == 24
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -306,6 +306,47 @@ def test_under_bits_rule_steps_sizes_and_views_are_those_of_the_rule(
     assert json.loads((out / "evaluations/test.json").read_text())["labels"] == 38
     assert kontrast("predict", out, images, "--out", tmp_path / "p.csv") == 0
     assert kontrast("evaluate", "knn", out, "--per-class", 2, "--draws", 1) == 0
+
+
+@pytest.mark.parametrize(("sides", "size"), [((40, 30), 24), ((40, 12), None)])
+def test_under_the_rule_images_are_read_at_its_size_where_none_is_smaller(
+    draw_folder, short_rule, kontrast, tmp_path, sides, size
+):
+    images = draw_folder(draw_folder(tmp_path / "set", side=sides[0]), side=sides[1], count=3)
+    run, out = tmp_path / "run", tmp_path / "tuned"
+    assert kontrast("pretrain", "simclr", images, *TRAINING, "--batch-size", 16, "--out", run) == 0
+    told = ["--rule", "bit", "--batch-size", 16, "--precision", "float32", "--no-calibrate"]
+    assert kontrast("finetune", "classification", run, *told, "--out", out) == 0
+    assert yaml.safe_load((out / "config.yaml").read_text())["size"] == size
+    assert "| Settings | by BiT's rule |" in (out / "MODEL_CARD.md").read_text()
+
+
+def test_a_schedule_longer_than_the_training_is_that_of_fine_tuning_too(run, kontrast, tmp_path):
+    for horizon, expected in ((4, "above"), (2, "below")):
+        out = tmp_path / expected
+        told = [*FAST, "--schedule-epochs", horizon, "--no-calibrate"]
+        assert kontrast("finetune", "classification", run, *told, "--out", out) == 0
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert (rows[-1]["lr"] > rows[0]["lr"] / 2) == (expected == "above")
+
+
+def test_a_split_through_groups_is_told_in_the_run_its_scores_and_its_card(draw_folder, kontrast, tmp_path):
+    images = draw_folder(tmp_path / "set")
+    run, out, told = tmp_path / "run", tmp_path / "tuned", ["--batch-size", 16]
+    grouped = ["--group-pattern", r"([0-9])[0-9]\.png", "--ignore-groups"]
+    assert kontrast("pretrain", "simclr", images, *TRAINING, *told, *grouped, "--out", run) == 0
+    assert kontrast("finetune", "classification", run, *FAST, "--out", out) == 0
+    assert kontrast("evaluate", "focal", run, "--per-class", 2, "--draws", 1) == 0
+    parts = split(replace(data.open(images, group_pattern=r"([0-9])[0-9]\.png"), may_cut_groups=True))
+    shared = int(np.isin(parts.test.groups, parts.train.groups).sum())
+    assert shared > 0
+    for file in (out / "evaluations/test.json", run / "evaluations/focal.json"):
+        assert json.loads(file.read_text())["test_images_sharing_a_group"] == shared
+    assert json.loads((out / "run.json").read_text())["split"].endswith("by class, through groups")
+    assert (
+        f"Leak: the split is by image, and {shared} of the test images share a group"
+        in (out / "MODEL_CARD.md").read_text()
+    )
 
 
 def test_a_batch_is_512_under_the_rule_and_64_without(run, short_rule, kontrast, tmp_path):

@@ -135,7 +135,15 @@ def test_the_rule_takes_its_steps_of_full_batches_at_its_rates(built, monkeypatc
     assert training(rule, num_images, 0) == how
 
 
-def test_the_rule_mixes_images_and_labels_of_large_sets_only(built):
+def test_the_alpha_of_the_rule_is_that_of_mixup(built):
     for alpha in (0.0, 0.1):
         method = finetune(built, images(), digits(16), ruled(40, 12, mixup=alpha))
         assert method.mixup == alpha
+
+
+def test_few_images_fill_epochs_of_several_batches_so_that_little_is_written(built):
+    rule = FineTuning(batch_size=512, rule=HyperRule.of(38, 16))
+    filled = module._enough(images(38), rule.rule, 512)
+    assert len(filled) >= 512 * 500 / 30
+    assert np.ptp(np.unique(filled.rows, return_counts=True)[1]) == 0
+    assert training(rule, len(filled), 0).epochs == 30

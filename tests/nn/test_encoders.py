@@ -183,6 +183,8 @@ def test_what_an_architecture_is_told_besides_is_part_of_the_encoder(tmp_path, m
         ({"features_only": True}, "features_only is set by other flags"),
         ({"channels": {"a": 1}}, "a name, =, and a number"),
         ({"channels": [[1]]}, "a name, =, and a number"),
+        ({"global_pool": ""}, "an image becomes .* and not a row of numbers"),
+        ({"drop_rate": "x"}, "does not take drop_rate=x"),
     ],
 )
 def test_options_that_an_architecture_does_not_take_are_refused(options, said):
@@ -196,6 +198,27 @@ def test_a_description_cannot_make_timm_read_another_file(tmp_path):
     (tmp_path / "encoder.json").write_text(json.dumps({**description, "options": {"checkpoint_path": "evil.pth"}}))
     with pytest.raises(InputError, match="checkpoint_path"):
         load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("options", [[1], 5, "abc", None])
+def test_options_in_a_description_are_an_object(tmp_path, options):
+    save_encoder(built(), tmp_path)
+    description = json.loads((tmp_path / "encoder.json").read_text())
+    (tmp_path / "encoder.json").write_text(json.dumps({**description, "options": options}))
+    with pytest.raises(InputError, match=r"encoder\.json is not a whole JSON file \(its options are no object\)"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "stem", "sides"), [(224, "standard", [112, 56, 28, 14, 7]), (32, "small", [32, 32, 16, 8, 4])]
+)
+def test_the_maps_of_bit_shrink_as_its_authors_have_it_and_less_with_the_small_stem(size, stem, sides):
+    made, seen = built("resnetv2_50x1_bit", channels=3, size=size, stem=stem), []
+    for part in (made.net.stem.conv, *made.net.stages):
+        part.register_forward_hook(lambda *given: seen.append(given[2].shape[2:]))
+    with torch.no_grad():
+        made(noise(1, 3, size))
+    assert seen == [(side, side) for side in sides]
 
 
 @pytest.mark.parametrize(("norm", "layout"), [(None, torch.channels_last), ("group", torch.contiguous_format)])

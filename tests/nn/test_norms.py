@@ -165,12 +165,27 @@ def test_an_encoder_saved_before_norms_were_recorded_has_its_own(tmp_path):
     assert kind(load_encoder(tmp_path)) == "group"
 
 
-@pytest.mark.parametrize("norm", [None, "batch"])
-def test_under_simsiam_every_weight_gets_a_gradient_before_and_after_conversion(norm):
-    torch.manual_seed(0)
-    method = SimSiam(built(SMALL, norm=norm), natural(32), SimSiam.Config(width=64, bottleneck=16)).train()
+def without_gradient(net):
+    """Names of the weights that an objective of SimSiam around a network does not move."""
+    method = SimSiam(net, natural(32), SimSiam.Config(width=64, bottleneck=16, layers=2, affine=True)).train()
     method(Batch(image=noise(12))).loss.backward()
-    for name, parameter in method.encoder.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    found = {name: parameter.grad for name, parameter in method.named_parameters()}
+    assert all(grad is not None and grad.isfinite().all() for grad in found.values())
+    return [name for name, grad in found.items() if not grad.any()]
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+@pytest.mark.parametrize("name", [SMALL, "resnetv2_50x1_bit"])
+def test_under_simsiam_every_weight_gets_a_gradient_before_and_after_conversion(name, norm):
+    torch.manual_seed(0)
+    assert not without_gradient(built(name, norm=norm))
+
+
+def test_a_last_norm_that_begins_at_zero_would_cut_its_branch_off():
+    torch.manual_seed(0)
+    net = built("resnetv2_50x1_bit", norm="batch")
+    for name, layer in net.named_modules():
+        if name.endswith("norm3"):
+            torch.nn.init.zeros_(layer.weight)
+    dead = without_gradient(net)
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in dead} >= {"conv1", "conv2", "conv3"}

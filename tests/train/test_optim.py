@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kontrast.train.optim import build, schedule, set_rate
+from kontrast.train.optim import Cosine, build, schedule, set_rate
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,8 @@ def test_the_rate_rises_along_a_line_and_falls_along_half_a_cosine(progress, war
     ids=["skin lesions", "CIFAR-10"],
 )
 def test_the_rates_of_lu_et_al_are_those_of_ten_epochs_of_warm_up_and_a_cosine_over_800(peak, steps, epochs, last):
-    rates = [peak * schedule(step / (800 * steps), 10 / 800) for step in range(epochs * steps)]
+    cosine = Cosine(steps=epochs * steps, horizon=800 * steps, warmup=0.0125)
+    rates = [peak * cosine.factor(step) for step in range(cosine.steps)]
     assert rates[0] == 0
     assert rates.index(max(rates)) == 10 * steps
     assert max(rates) == pytest.approx(peak)
