@@ -359,7 +359,7 @@ TEST = np.arange(200) % 2
 VALIDATION = np.arange(50) % 2
 TRUTH = Truth(test=TEST, test_groups=None, validation=VALIDATION)
 FEW, MANY = Budget(fraction=0.1), Budget(fraction=1.0)
-ALL_ARMS = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear",), "none")
+ALL_ARMS = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear",))
 
 
 def probabilities(labels, accuracy, seed):

@@ -11,7 +11,7 @@ TEST = np.arange(200) % 2
 VALIDATION = np.arange(50) % 2
 TRUTH = Truth(test=TEST, test_groups=None, validation=VALIDATION)
 FEW, MANY = Budget(fraction=0.1), Budget(fraction=1.0)
-ARMS = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear",), "none")
+ARMS = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear",))
 
 
 def test_from_scratch_needs_for_our_score_what_its_own_curve_says(made_up):
@@ -75,7 +75,7 @@ def test_patients_are_resampled_as_a_whole_in_differences_and_savings(made_up):
 
 
 def test_methods_are_compared_with_given_weights_and_given_weights_with_each_other_never(made_up):
-    given = arms({"simclr": "SimCLR"}, ("linear",), "weights.safetensors")
+    given = arms({"simclr": "SimCLR"}, ("linear",), "Given weights")
     wanted = {arm.key: (0.8, 0.8) for arm in given}
     cells = made_up.answers(wanted)
     pairs = [(one.arm, one.baseline) for one in differences(cells, given, (FEW,), TRUTH, "accuracy")]

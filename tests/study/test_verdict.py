@@ -15,7 +15,7 @@ TEST = np.arange(200) % 2
 VALIDATION = np.arange(50) % 2
 TRUTH = Truth(test=TEST, test_groups=None, validation=VALIDATION)
 FEW, MANY = Budget(fraction=0.1), Budget(fraction=1.0)
-ARMS = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear",), "none")
+ARMS = arms({"simclr": "SimCLR", "byol": "BYOL"}, ("linear",))
 
 
 def test_the_recommendation_follows_the_validation_part_against_the_order_of_the_test(made_up):
@@ -161,12 +161,12 @@ def test_what_an_untrained_encoder_does_as_well_is_no_help_of_pre_training(made_
 
 
 def test_with_given_weights_these_are_what_pre_training_has_to_beat(made_up):
-    given = arms({"simclr": "SimCLR"}, ("linear",), "weights.safetensors")
+    given = arms({"simclr": "SimCLR"}, ("linear",), "Given weights")
     wanted = {arm.key: (0.6, 0.6) for arm in given} | {"simclr-linear": (0.9, 0.9), "given-linear": (0.9, 0.5)}
     cells = made_up.answers(wanted)
     rows = score_rows(cells, given, (FEW,), TRUTH, "accuracy")
     [said] = verdicts(rows, differences(cells, given, (FEW,), TRUTH, "accuracy"))
-    assert "not shown to be better than “Given weights, linear probe”" in said
+    assert "not shown to be better than “Given weights, no contrastive stage, linear probe”" in said
 
 
 def test_arms_less_than_one_validation_image_apart_are_told_as_equal_and_the_cheaper_one_is_recommended(made_up):
