@@ -16,6 +16,7 @@ import kontrast.study  # noqa: F401  # both packages become callable below
 _HOME = {
     "BYOL": "kontrast.methods",
     "Batch": "kontrast.batch",
+    "EBCLR": "kontrast.methods",
     "Fit": "kontrast.train",
     "InputError": "kontrast.errors",
     "LearnedViews": "kontrast.methods",
@@ -40,6 +41,7 @@ _HOME = {
 
 __all__ = [
     "BYOL",
+    "EBCLR",
     "Batch",
     "Fit",
     "InputError",

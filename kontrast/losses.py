@@ -18,6 +18,7 @@ from torch import Tensor
 SIMILARITIES = 2**22
 """The most that are made in one product, 16 MiB of float32, of which autograd holds about four copies."""
 Normalization = Literal["pairs", "rows"]
+Reduction = Literal["mean", "sum"]
 
 
 def info_nce(
@@ -67,6 +68,83 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
     rows = torch.arange(len(views), device=views.device)
     left_out = torch.stack([rows, rows.roll(len(a))], dim=1)
     return _picking(views / temperature, views.roll(len(a), dims=0), views, left_out)
+
+
+def nt_xent_l2(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
+    """NT-Xent whose logits are minus squared distances of unit vectors, -||z - z'||^2 / temperature.
+
+    The discriminative term of EBCLR (Kim & Ye, *Energy-Based Contrastive Learning of Visual Representations*, NeurIPS
+    2022). Since -||z - z'||^2 is 2 cos - 2, and the 2 is common to all logits, it is `nt_xent` at half the temperature.
+
+    Args:
+        a: `(n, d)`, one view of each image.
+        b: `(n, d)`, the other view, in the same order.
+        temperature: Divides the squared distances.
+
+    Returns:
+        Scalar, the mean over the 2n views, each with 2n - 2 negatives.
+
+    Raises:
+        ValueError: The two views differ in shape.
+    """
+    return nt_xent(a, b, temperature=temperature / 2)
+
+
+def marginal_score(embedding: Tensor, key: Tensor, *, temperature: float | Tensor) -> Tensor:
+    """Unnormalised log-density of images, minus their energy: logsumexp over keys of -||z - z'||^2 / temperature.
+
+    EBCLR's marginal of the joint density of two views, whose second view is one of the keys (Kim & Ye, NeurIPS 2022).
+
+    Args:
+        embedding: `(n, d)`, any length; normalised here.
+        key: `(m, d)`, likewise; in training the second views of the batch.
+        temperature: Divides the squared distances.
+
+    Returns:
+        `(n,)` in log(m) - 4 / temperature..log(m). Memory is O((n + m) d), not O(n m).
+
+    Raises:
+        ValueError: Embeddings and keys differ in width.
+    """
+    _check_width(embedding, key)
+    embedding, key = _unit(embedding, key)
+    none = torch.empty(len(embedding), 0, dtype=torch.int64, device=embedding.device)
+    return _logsumexp(embedding * (2 / temperature), key, none) - 2 / temperature
+
+
+def ebclr_generative(
+    data: Tensor,
+    sample: Tensor,
+    key: Tensor,
+    *,
+    temperature: float | Tensor,
+    norm_weight: float,
+    norm_reduction: Reduction = "mean",
+) -> Tensor:
+    """Contrastive divergence: the score of data should rise and that of the model's own samples fall; and a penalty.
+
+    The generative term of EBCLR (Kim & Ye, NeurIPS 2022): mean s(samples) - mean s(data), with `marginal_score` for s,
+    and the squared lengths of the embeddings of both, which nothing else bounds.
+
+    Args:
+        data: `(n, d)`, embeddings of the first views, not normalised.
+        sample: `(m, d)`, of the samples, likewise.
+        key: `(k, d)`, of the second views; they get a gradient, too.
+        temperature: Divides the squared distances.
+        norm_weight: Of the penalty.
+        norm_reduction: `"sum"` over images as the authors released it, so that it grows with the batch; `"mean"`, so
+            that it does not. A weight for "mean" is n times that for "sum": 0.128 at n = 128 for the released 0.001.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: The embeddings differ in width.
+    """
+    both = [marginal_score(one, key, temperature=temperature) for one in (data, sample)]
+    lengths = [one.to(both[0].dtype).square().sum(1) for one in (data, sample)]
+    first, second = (one.mean() if norm_reduction == "mean" else one.sum() for one in lengths)
+    return both[1].mean() - both[0].mean() + norm_weight * (first + second)
 
 
 def queue_info_nce(query: Tensor, key: Tensor, queue: Tensor, *, temperature: float | Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class DataOptions:
     """Share of files that may be unreadable; they are named and skipped."""
 
 
-NormChoice = Literal["own", "batch", "group", "sync"]
+NormChoice = Literal["own", "batch", "group", "sync", "none"]
 RECALIBRATED_BY = 1024
 """Training images at most by which running statistics are set, in batches of 128."""
 
@@ -98,7 +98,8 @@ class EncoderOptions:
     init: str = "none"
     """`none` for random weights, `pretrained` for timm's own, or a .safetensors, .npz or .pth, or a run."""
     norm: NormChoice = "own"
-    """Convert the encoder's norms: `batch` or `group`, or `sync`, which is batch norm over all processes."""
+    """Convert the encoder's norms: `batch` or `group`, or `sync`, which is batch norm over all processes; `none` takes
+    them out, with leaky rectifiers for activations and fresh weights, as `ebclr` needs it."""
     norm_affine: Affine = "reset"
     """Of converted norms: `reset` begins them afresh, `keep` takes scale and shift over, `recalibrate` also sets their
     running statistics by the training images."""

@@ -2,6 +2,7 @@
 
 from kontrast.methods.base import Method, Objective
 from kontrast.methods.byol import BYOL
+from kontrast.methods.ebclr import EBCLR
 from kontrast.methods.learned_views import LearnedViews
 from kontrast.methods.moco import MoCo
 from kontrast.methods.simclr import SimCLR
@@ -10,6 +11,7 @@ from kontrast.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
     "byol": BYOL,
+    "ebclr": EBCLR,
     "learned_views": LearnedViews,
     "moco": MoCo,
     "simclr": SimCLR,
@@ -17,4 +19,4 @@ METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
 }
 
-__all__ = ["BYOL", "METHODS", "LearnedViews", "Method", "MoCo", "Objective", "SimCLR", "SimSiam", "Supervised"]
+__all__ = ["BYOL", "EBCLR", "METHODS", "LearnedViews", "Method", "MoCo", "Objective", "SimCLR", "SimSiam", "Supervised"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -76,6 +77,9 @@ class Method(nn.Module, ABC):
         """Two independent views of each image, `(n, c, size, size)` each."""
         return self.augment(image), self.augment(image)
 
+    def begin(self, batches: Iterable[Batch]) -> None:  # a hook: most methods have nothing to do
+        """Called once before the first step of a new run, with batches as training will see them."""
+
     def after_step(self, progress: float) -> None:  # a hook: most methods have nothing to do
         """Called after each optimiser step with the share of training done, in 0..1."""
 
@@ -86,6 +90,26 @@ class Method(nn.Module, ABC):
             rows: Metrics of the epochs so far, the last one just done.
         """
         return None
+
+    def remedy(self, metrics: Mapping[str, float]) -> str:
+        """What to do where the loss is no number, as the end of a sentence.
+
+        Args:
+            metrics: Those of the step before; empty where there was none.
+        """
+        return "go on from the last checkpoint with a lower --lr, or --precision float32"
+
+    def made(self) -> Tensor | None:
+        """Images that the method itself has made, for a picture of them: `(n, c, h, w)` in 0..1; None for none."""
+        return None
+
+    def leave(self, out: Path, batches: Iterable[Batch]) -> None:  # a hook
+        """Called after the last step, in evaluation mode, to write what a run keeps beside its encoder.
+
+        Args:
+            out: Folder of the run.
+            batches: Training images.
+        """
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """What the optimiser trains; a group with `constant_lr` keeps its rate while the others follow the schedule."""

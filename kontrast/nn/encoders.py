@@ -48,7 +48,7 @@ class EncoderSpec:
     std: tuple[float, ...] = (0.25,)
     """Then divided by, likewise."""
     norm: Norm | None = None
-    """What its norms were converted to; None where they are the architecture's own."""
+    """What its norms were converted to, `none` where they were taken out; None for the architecture's own."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of timm's `create_model`, such as `channels` of a narrower network."""
 
@@ -104,18 +104,26 @@ def encoder(
         mean: Subtracted from images in 0..1. Weights that are `pretrained`, a run's, BiT's or EfficientNet-Lite's bring
             their own mean and deviation.
         std: Divided by afterwards.
-        norm: `batch`, `group` or `sync`: convert the norms of the network, after its weights are loaded.
+        norm: `batch`, `group` or `sync`: convert the norms of the network, after its weights are loaded; `none`: take
+            them out, which begins it afresh.
         affine: What becomes of their scale and shift; see `norms.convert_norm`.
         images: Batches in 0..1 for `affine="recalibrate"`.
         options: Further arguments of timm's `create_model`: numbers, words, or lists of them.
 
     Raises:
         InputError: Unknown name (with near ones), no small stem for this architecture, options that it does not take,
-            or weights that do not fit.
+            weights that do not fit, or that would be lost with the norms.
     """
     saved = None if init in ("none", "pretrained") else _spec_beside(Path(init))
     if saved is not None:
         mean, std = (_fit_channels(values, channels) for values in (saved.mean, saved.std))
+    if norm == "none" and saved is not None and saved.norm == "none":
+        norm = None  # it has none already
+    if norm == "none" and init != "none":
+        raise InputError(
+            f"an encoder whose norms are taken out begins afresh, so given weights would be lost; --init is {init}, so "
+            "leave it or --norm none out"
+        )
     options = dict(options or {})
     _check_options(options)
     net = _create(name, channels=channels, size=size, pretrained=init == "pretrained", options=options)

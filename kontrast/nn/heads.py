@@ -7,7 +7,9 @@ from itertools import pairwise
 from torch import nn
 
 
-def mlp(*widths: int, batch_norm: bool = True, last_norm: bool = False, last_affine: bool = False) -> nn.Sequential:
+def mlp(
+    *widths: int, batch_norm: bool = True, last_norm: bool = False, last_affine: bool = False, leak: float = 0.0
+) -> nn.Sequential:
     """Linear layers with BatchNorm and ReLU between them.
 
     Args:
@@ -15,6 +17,7 @@ def mlp(*widths: int, batch_norm: bool = True, last_norm: bool = False, last_aff
         batch_norm: Normalise each hidden layer; its linear layer then needs no bias.
         last_norm: Normalise the output too (SimSiam's projector).
         last_affine: With a learned scale and shift.
+        leak: Slope of the rectifiers below 0.
     """
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise(widths)):
@@ -24,5 +27,5 @@ def mlp(*widths: int, batch_norm: bool = True, last_norm: bool = False, last_aff
         if normed:
             layers.append(nn.BatchNorm1d(after, affine=last_affine or not last))
         if not last:
-            layers.append(nn.ReLU(inplace=True))
+            layers.append(nn.LeakyReLU(leak, inplace=True) if leak else nn.ReLU(inplace=True))
     return nn.Sequential(*layers)

@@ -112,8 +112,8 @@ def fit(
         method: What to train; moved to the device.
         loader: Batches.
         config: How long and how.
-        out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots, the finished encoder, and `policy.yaml`, the
-            augmentation as it was at the end. None writes nothing.
+        out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots, the finished encoder, `policy.yaml`, the
+            augmentation as it was at the end, and what else the method leaves. None writes nothing.
         resume: Go on from the newest checkpoint in `out`; on the CPU the metrics are those of an unbroken run.
         evaluate: Called with the encoder in evaluation mode; its scores join the metrics.
         evaluate_every: Epochs between those calls; the last epoch is always among them.
@@ -132,6 +132,8 @@ def fit(
     config.check()
     run = _Run(method, loader, config, out, evaluate, evaluate_every, schedule)
     done = run.restore() if resume else 0
+    if not done:
+        method.begin(loader.epoch(0, run.device))
     run.log = MetricLog(out, keep_until=done)
     epochs = run.epochs
     with (
@@ -152,6 +154,7 @@ def fit(
         policy = method.augment.freeze()
         if type(policy) is Policy:  # one of operations with constants; what samples them in a way of its own is none
             policy_file.write(policy, out / "policy.yaml", channels=method.encoder.spec.channels)
+        method.leave(out, loader.epoch(0, run.device))
     return run.log.rows
 
 
@@ -184,6 +187,7 @@ class _Run:
         self.optimiser = build(config.optimiser, method.parameter_groups(rate), config.weight_decay)
         self.scaler = self.new_scaler()
         self.passes = _Passes(method)
+        self.before: dict[str, float] = {}
         sample = torch.linspace(0, len(loader.data) - 1, min(len(loader.data), 256)).long()
         self.health = Health(loader.data.batch(sample.numpy()).image.to(self.device), on_collapse=config.on_collapse)
 
@@ -233,7 +237,8 @@ class _Run:
     def watch(self, metrics: _Metrics, totals: dict[str, float]) -> None:
         """Look at a step's metrics and add them to the epoch's."""
         values = metrics.read()
-        self.health.step(metrics.step, values["loss"], values["spread"])
+        self.health.step(metrics.step, values["loss"], values["spread"], self.method.remedy(self.before))
+        self.before = values
         for name, value in values.items():
             totals[name] = totals.get(name, 0.0) + value
 

@@ -20,7 +20,8 @@ log = logging.getLogger("kontrast")
 LEAST_SPREAD = 0.02
 """Embeddings spread less than this are one point for all purposes; healthy runs stay above 0.2."""
 PATIENCE = 5
-"""Steps in a row with too little spread before the alarm."""
+"""Steps in a row with too little spread, and no more than at the first, before the alarm: networks without norms begin
+narrow and widen."""
 LEAST_RANK = 1.5
 """Representations with a lower effective rank lie on one line; healthy runs use ten and more directions."""
 
@@ -38,21 +39,21 @@ class Health:
         self.images = images
         self.on_collapse = on_collapse
         self.low_steps = 0
+        self.first_spread: float | None = None
         self.alarmed = False
         self.heard: set[str] = set()
 
-    def step(self, step: int, loss: float, spread: float) -> None:
-        """Look at one training step.
+    def step(self, step: int, loss: float, spread: float, remedy: str) -> None:
+        """Look at one training step; `remedy` is what to do if its loss is no number.
 
         Raises:
             TrainingStopped: The loss is not a finite number, or the embeddings collapsed and the run is to stop.
         """
         if not math.isfinite(loss):
-            raise TrainingStopped(
-                f"the loss must be a finite number, but was {loss} at step {step}; "
-                "go on from the last checkpoint with a lower --lr, or --precision float32"
-            )
-        self.low_steps = self.low_steps + 1 if spread < LEAST_SPREAD else 0
+            raise TrainingStopped(f"the loss must be a finite number, but was {loss} at step {step}; {remedy}")
+        self.first_spread = spread if self.first_spread is None else self.first_spread
+        is_low = spread < LEAST_SPREAD and spread <= self.first_spread
+        self.low_steps = self.low_steps + 1 if is_low else 0
         if self.low_steps >= PATIENCE:
             self._alarm(f"different images get nearly the same embedding (spread {spread:.3f}, healthy above 0.2)")
 
