@@ -12,9 +12,11 @@ from rich.console import Console
 from kontrast import distributed
 from kontrast.commands.assemble import build_policy, has_read_labels, named, num_shared, write_json
 from kontrast.commands.call import keyword_call
+from kontrast.commands.energy import score_ood
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import OpenRun, RunOptions, open_run, run_policy
 from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, protocol_settings
+from kontrast.errors import InputError
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.metrics import METRICS
 from kontrast.evaluate.protocols import PROTOCOLS, Subject
@@ -30,7 +32,10 @@ class Evaluate(ScoringOptions, RunOptions):
     """Score an encoder on test images that pre-training never saw, at several numbers of labels."""
 
     protocol: str
-    """knn, linear, focal (a linear classifier learned by SGD and focal loss) or finetune."""
+    """knn, linear, focal (a linear classifier learned by SGD and focal loss) or finetune; or energy, for a run of ebclr
+    and --ood, which needs no labels."""
+    ood: str | None = None
+    """For energy: images of another kind than the run's, which its energy should tell apart."""
     device: str = "auto"
     """`auto` is the first GPU if there is one."""
     seed: int = 0
@@ -40,7 +45,15 @@ class Evaluate(ScoringOptions, RunOptions):
 def run(options: Evaluate) -> dict[str, Any]:
     """Score an encoder; writes `RUN/evaluations/PROTOCOL.json` and returns its content."""
     distributed.start()
-    ask = PROTOCOLS[named(options.protocol, PROTOCOLS, "protocol")]
+    name = named(options.protocol, (*PROTOCOLS, "energy"), "protocol")
+    if (name == "energy") != (options.ood is not None):
+        raise InputError(
+            f"energy tells the run's kind of images from others, named by --ood, and no other protocol does; got "
+            f"{name} {'without --ood' if options.ood is None else 'with it'}, so change either"
+        )
+    if options.ood is not None:
+        return score_ood(options, options.ood, options.device)
+    ask = PROTOCOLS[name]
     opened = open_run(options, "evaluation")
     if has_read_labels(opened.settings):
         log.warning("this run has learned from labels already, so fewer labels here are no few-label result")

@@ -49,9 +49,10 @@ class Pretrain(Fit, EncoderOptions, DataOptions):
     """Learn an encoder from images; test images, where labels make a split possible, are never used."""
 
     method: str
-    """byol, learned_views, moco, simclr, simsiam or supervised."""
+    """byol, ebclr, learned_views, moco, simclr, simsiam or supervised."""
     out: Path
-    """Folder of the run: config.yaml, metrics.jsonl, checkpoint/, encoder.safetensors, encoder.json."""
+    """Folder of the run: config.yaml, metrics.jsonl, checkpoint/, encoder.safetensors, encoder.json; of `ebclr` also
+    energy.safetensors and samples/."""
     config: Any = None
     """The method's own settings, such as `SimCLR.Config(temperature=0.1)`."""
     batch_size: int = 256

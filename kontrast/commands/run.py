@@ -63,12 +63,8 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
     """
     settings = run_settings(options.run)
     encoder = load_encoder(options.run)
-    trained_on = DataOptions(**{f.name: settings.get(f.name, f.default) for f in fields(DataOptions)})
-    trained_on = replace(trained_on, labels=settings["labels"] and Path(settings["labels"]))
-    chosen = trained_on
-    if options.data is not None:
-        other = DataOptions(data=options.data, size=encoder.spec.size, channels=options.channels)
-        chosen = read_as_trained(other, settings, "alias_paths")
+    trained_on = own_data(settings)
+    chosen = trained_on if options.data is None else other_data(options, options.data, settings, encoder)
     if options.labels is not None:
         chosen = replace(chosen, labels=options.labels)
     check_leaks(options.run, data_name(chosen.data))
@@ -78,16 +74,16 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
     parts = split(data)
     assert parts.test is not None, "data with labels have a test part"
     check_test(parts.test)
-    num_seen = 0 if chosen == trained_on else _num_seen(trained_on, parts.test)
-    if num_seen:
+    seen = 0 if chosen == trained_on else num_seen(trained_on, parts.test)
+    if seen:
         log.warning(
             "%d of %d test images were among those of pre-training (without labels), so these scores may be too high; "
             "pre-train with --labels to keep test images out",
-            num_seen,
+            seen,
             len(parts.test),
         )
     settings |= vars(chosen) | {"labels": chosen.labels and str(chosen.labels)}
-    return OpenRun(settings=settings, encoder=encoder, train=parts.train, test=parts.test, num_seen=num_seen)
+    return OpenRun(settings=settings, encoder=encoder, train=parts.train, test=parts.test, num_seen=seen)
 
 
 def reopened(opened: OpenRun, size: int | None) -> OpenRun:
@@ -104,7 +100,19 @@ def reopened(opened: OpenRun, size: int | None) -> OpenRun:
     return replace(opened, train=parts.train, test=parts.test, settings={**opened.settings, "size": size})
 
 
-def _num_seen(trained_on: DataOptions, test: ImageSet) -> int:
+def own_data(settings: Mapping[str, Any]) -> DataOptions:
+    """The images that a run with these settings learned from, and their test part."""
+    found = DataOptions(**{f.name: settings.get(f.name, f.default) for f in fields(DataOptions)})
+    return replace(found, labels=settings["labels"] and Path(settings["labels"]))
+
+
+def other_data(options: RunOptions, data: str, settings: Mapping[str, Any], encoder: Encoder) -> DataOptions:
+    """Other images, read as those of the run were."""
+    found = DataOptions(data=data, size=encoder.spec.size, channels=options.channels)
+    return read_as_trained(found, settings, "alias_paths")
+
+
+def num_seen(trained_on: DataOptions, test: ImageSet) -> int:
     """How many of the test images the run's own training part holds; both are rows of the same decoded set, or none."""
     try:
         original = split(open_data(trained_on)).train

@@ -56,8 +56,8 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     out: Path
     """Folder of the study; run the same command again to go on where it stopped."""
     methods: tuple[str, ...] = ("simclr",)
-    """Pre-training methods to compare: byol, learned_views, moco, simclr, simsiam. One with settings of its own is
-    NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or simclr:policy=randaugment; init, norm and norm_affine
+    """Pre-training methods to compare: byol, ebclr, learned_views, moco, simclr, simsiam. One with settings of its own
+    is NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or ebclr:norm=none; policy, init, norm and norm_affine
     can be an arm's own too."""
     protocols: tuple[ProtocolName, ...] = ("linear",)
     """How labels are read from a pre-trained encoder: linear, knn, focal, finetune."""

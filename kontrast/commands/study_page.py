@@ -21,11 +21,12 @@ from kontrast.data.images import Facts
 from kontrast.evaluate.focal import BATCH_SIZE, STEPS
 from kontrast.study import exhibits, findings, lessons, page, verdict
 from kontrast.study.closeup import closeup
-from kontrast.study.contents import Closeup, Learned, Page, without_pictures
+from kontrast.study.contents import Closeup, Learned, Page, Samples, without_pictures
 from kontrast.study.findings import SCRATCH, Truth, stack
 from kontrast.study.plan import Answers, Arm, Budget
 from kontrast.train.health import sentence
 from kontrast.train.log import Row, read_rows
+from kontrast.train.pictures import sheets
 
 if TYPE_CHECKING:
     from kontrast.commands.study import Study, Work
@@ -74,6 +75,7 @@ def _page(work: Work, cells: Cells) -> Page:
         savings=tuple(sorted(findings.savings(*asked), key=lambda saving: saving.arm != arm.key)),
         **_exhibits(work, cells, arm, fewest),
         learned=_learned(work, {row.num_labels for row in rows}),
+        samples=_samples(work),
         curves=runs,
         health=_health(runs),
         notes=_notes(work),
@@ -128,6 +130,13 @@ def _learned(work: Work, budgets: set[int]) -> tuple[Learned, ...]:
             told = {"key": key, "title": chosen.title, "note": lessons.note(chosen.config)}
             found.append(lessons.learned(runs, start, work.train, out=work.options.out, **told))
     return tuple(found)
+
+
+def _samples(work: Work) -> tuple[Samples, ...]:
+    """What the first run of each arm has made of images itself, if its method does."""
+    seed = work.options.seed
+    found = {one.title: sheets(work.options.out / "runs" / key / f"seed-{seed}") for key, one in work.variants.items()}
+    return tuple(exhibits.samples(title, files, seed=seed) for title, files in found.items() if files)
 
 
 def _in_numbers(found: Learned) -> dict[str, Any]:

@@ -372,6 +372,18 @@ class Learned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What an arm, being a model of images, makes of images itself."""
+
+    title: str
+    note: str
+    """What is shown, in sentences."""
+
+    sheets: tuple[tuple[int, Picture], ...]
+    """Epochs, in order, each with many samples on one picture; at least one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassCount:
     """How many images a class has on each side."""
 
@@ -413,6 +425,9 @@ class Page:
     learned: tuple[Learned, ...] = ()
     """One an arm that learned its augmentation policy."""
 
+    samples: tuple[Samples, ...] = ()
+    """One an arm that draws samples."""
+
     curves: Mapping[str, Curve]
     """By name of the run. It belongs to the arm whose key, or else the first part of it, the name holds as a word:
     `simclr-seed-0` to the arm `simclr`, or to `simclr-linear` and `simclr-finetune` together. A row may hold `epoch`,
@@ -439,4 +454,4 @@ def without_pictures(page: Page) -> Page:
     far = page.atlas and replace(page.atlas, sheet=None)
     learned = tuple(replace(each, views=()) for each in page.learned)
     notes = (*page.notes, "Images are left out of this page, as was asked for.")
-    return replace(page, closeup=near, atlas=far, queries=(), gallery=None, learned=learned, notes=notes)
+    return replace(page, closeup=near, atlas=far, queries=(), gallery=None, learned=learned, samples=(), notes=notes)

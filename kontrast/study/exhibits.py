@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from kontrast.augment.policies import Policy
 from kontrast.data import ImageSet
 from kontrast.data.images import SCALES
 from kontrast.study.closeup import NO_LABEL, label_text
-from kontrast.study.contents import Atlas, ClassCount, Compared, Gallery, Neighbour, Picture, Projection, Query
+from kontrast.study.contents import Atlas, ClassCount, Compared, Gallery, Neighbour, Picture, Projection, Query, Samples
 from kontrast.study.pictures import encoded, picture, sheet, shown, window
 
 Floats = NDArray[np.float32]
@@ -29,6 +31,8 @@ AROUND = 10
 QUERIES, NEIGHBOURS = 6, 5
 IMAGES, VIEWS = 6, 6
 COMPARED_IMAGES, COMPARED_VIEWS = 4, 6
+SHEETS = 4
+"""Pictures of samples, each along the training."""
 SIDE = 96
 """Of pictures beside each other, in pixels."""
 
@@ -101,6 +105,28 @@ def compared(train: ImageSet, before: Policy, after: Policy) -> tuple[Compared, 
         )
         for position, earlier, later in zip(chosen, *both, strict=True)
     )
+
+
+def samples(title: str, files: Mapping[int, Path], *, seed: int) -> Samples:
+    """What an arm's model makes of images along the training, at most `SHEETS` times, from the first to the last.
+
+    Args:
+        title: Of the arm.
+        files: Pictures by their epoch, at least one.
+        seed: Of the run that they are from.
+    """
+    epochs = sorted(files)
+    shown = dict.fromkeys(epochs[at] for at in np.linspace(0, len(epochs) - 1, SHEETS).round().astype(np.int64))
+    return Samples(
+        title=title,
+        note=f"Seed {seed}, after so many epochs: the images of its replay buffer whose chains are the longest.",
+        sheets=tuple((epoch, _sheet_of(files[epoch])) for epoch in shown),
+    )
+
+
+def _sheet_of(file: Path) -> Picture:
+    with Image.open(file) as whole:
+        return Picture(data=file.read_bytes(), media="image/png", width=whole.width, height=whole.height)
 
 
 def stratified(data: ImageSet, most: int) -> NDArray[np.int64]:

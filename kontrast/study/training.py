@@ -18,6 +18,10 @@ from kontrast.study.wording import count, shorten
 MEASURES = {
     "knn_accuracy": ("k-NN accuracy", "On the validation part: how well near images share a class. Higher is better."),
     "linear_accuracy": ("Linear accuracy", "On the validation part: how well classes separate. Higher is better."),
+    "score_gap": (
+        "Energy gap",
+        "Mean score of views minus that of samples, of energy models. Near 0 while they keep up with each other.",
+    ),
     "spread": ("Spread", "1 when the embeddings fill the sphere, 0 when all images look alike (collapse)."),
     "effective_rank": ("Effective rank", "How many directions the embeddings use. 1 is collapse."),
     "alignment": ("Alignment", "Mean squared distance of two views of one image. Lower is closer."),

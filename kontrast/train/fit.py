@@ -36,6 +36,7 @@ from kontrast.train.parallel import (
     compiled,
     eager,
 )
+from kontrast.train.pictures import write_sheet
 
 log = logging.getLogger("kontrast")
 
@@ -112,8 +113,9 @@ def fit(
         method: What to train; moved to the device.
         loader: Batches.
         config: How long and how.
-        out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots, the finished encoder, `policy.yaml`, the
-            augmentation as it was at the end, and what else the method leaves. None writes nothing.
+        out: Folder of the run: `metrics.jsonl`, `checkpoint/`, snapshots, pictures of samples, the finished
+            encoder, `policy.yaml`, the augmentation as it was at the end, and what else the method leaves. None writes
+            nothing.
         resume: Go on from the newest checkpoint in `out`; on the CPU the metrics are those of an unbroken run.
         evaluate: Called with the encoder in evaluation mode; its scores join the metrics.
         evaluate_every: Epochs between those calls; the last epoch is always among them.
@@ -243,7 +245,7 @@ class _Run:
             totals[name] = totals.get(name, 0.0) + value
 
     def look(self, epoch: int) -> dict[str, float]:
-        """Health about twenty times a run, scores as often as asked, both at the end."""
+        """Health about twenty times a run, scores as often as asked, both at the end, and a picture with either."""
         last = epoch == self.epochs
         found: dict[str, float] = {}
         if last or epoch % max(1, self.epochs // 20) == 0:
@@ -253,6 +255,8 @@ class _Run:
             self.method.eval()
             with eager():
                 found |= self.evaluate(self.method.encoder)
+        if found and self.out is not None and (made := self.method.made()) is not None:
+            write_sheet(self.out, epoch, made)
         return found
 
     def save(self, epoch: int) -> None:
