@@ -79,6 +79,8 @@ class Case:
     optimiser: OptimiserName = "adamw"
     """Of the short run."""
     batch: Callable[..., Batch] = pictures
+    norm: str | None = None
+    """What becomes of the encoder's norms."""
 
 
 # Least and mean rise of ten seeds on an x86 processor, measured by
@@ -95,6 +97,7 @@ CASES = {
         optimiser="sgd",
         config={"hidden": 256, "width": 64, "momentum": 0.9},
     ),
+    "ebclr": Case(margin=0.0, sign=nearest_digits, lr=0.016, passes=2 + 10 + 1, norm="none"),
     "learned_views": Case(
         margin=0.09,
         sign=nearest_digits,
@@ -114,7 +117,7 @@ EVERY = pytest.mark.parametrize("name", sorted(METHODS))
 def made(name, *, seed=0, network=ENCODER, **config):
     case, method = CASES[name], METHODS[name]
     torch.manual_seed(seed)
-    parts = encoder(network, channels=1, size=28, stem="standard"), policies.digits(28)
+    parts = encoder(network, channels=1, size=28, stem="standard", norm=case.norm), policies.digits(28)
     return method(*parts, method.Config(**(case.config | config)), **case.arguments)
 
 

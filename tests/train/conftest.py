@@ -10,9 +10,15 @@ from kontrast.data import Loader
 from kontrast.data.images import ImageSet
 from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder, EncoderSpec
+from kontrast.nn.norms import remove_norm
 
 SIDE = 8
-SMALL = {"moco": {"queue_size": 32}, "simsiam": {"width": 16, "bottleneck": 8}, "byol": {"width": 16, "hidden": 16}}
+SMALL = {
+    "byol": {"width": 16, "hidden": 16},
+    "ebclr": {"width": 8, "langevin_steps": 2},
+    "moco": {"queue_size": 32},
+    "simsiam": {"width": 16, "bottleneck": 8},
+}
 
 
 class Net(nn.Module):
@@ -75,6 +81,9 @@ def build_method(build_encoder):
         kind = METHODS[name]
         config = kind.Config(**SMALL.get(name, {}) | settings)
         labels = {"num_classes": 2} if kind.reads_labels(config) else {}
-        return kind(build_encoder(net), digits(SIDE), config, **labels)
+        encoder = build_encoder(net)
+        if name == "ebclr" and net is None:
+            remove_norm(encoder)
+        return kind(encoder, digits(SIDE), config, **labels)
 
     return build_method

@@ -227,6 +227,9 @@ def test_a_resumed_run_keeps_its_precision_where_other_hardware_would_choose_ano
         ("simclr", {}, 2 * 24),
         ("moco", {}, 2 * 24),
         ("byol", {}, 4 * 24),
+        ("ebclr", {}, (2 + 2 + 1) * 24),  # two views, two steps of the chain, the sample
+        ("ebclr", {"num_samples": 2}, 2 * 24 + 3 * 3 * 2),
+        ("ebclr", {"gen_weight": 0.0}, 2 * 24),
         ("supervised", {}, 24),
         ("learned_views", {"mode": "adversarial"}, 2 * 24),
         ("learned_views", {}, 2 * 24 + 3 * 2 * 2),  # no fewer than two labelled images a step, both views of each

@@ -55,7 +55,7 @@ def test_with_stop_a_collapsed_run_ends_in_its_first_epoch(net, build_method, lo
     assert not (tmp_path / "encoder.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["simclr", "simsiam", "byol", "moco", "supervised", "learned_views"])
+@pytest.mark.parametrize("name", ["simclr", "simsiam", "byol", "moco", "supervised", "learned_views", "ebclr"])
 def test_a_healthy_run_raises_no_alarm(name, build_method, loader, caplog):
     rows = fit(build_method(name), loader, Fit(epochs=2, on_collapse="stop"), show=False)
     assert "collapsed" not in caplog.text
@@ -65,16 +65,27 @@ def test_a_healthy_run_raises_no_alarm(name, build_method, loader, caplog):
 def test_too_little_spread_is_forgiven_for_four_steps_and_not_for_five(images):
     health = Health(torch.from_numpy(images.pixels[:4]), on_collapse="stop")
     for step, spread in enumerate([0.0] * 4 + [0.5] + [0.0] * 4):
-        health.step(step, 1.0, spread)
+        health.step(step, 1.0, spread, "rest")
     with pytest.raises(TrainingStopped, match=r"same embedding \(spread 0.000"):
-        health.step(9, 1.0, 0.0)
+        health.step(9, 1.0, 0.0, "rest")
+
+
+def test_a_network_that_begins_narrow_and_widens_is_not_said_to_have_collapsed(images):
+    """As those without norms do; it must widen, though, and stay so."""
+    health = Health(torch.from_numpy(images.pixels[:4]), on_collapse="stop")
+    spreads = [0.008, 0.009, 0.01, 0.009, 0.011, 0.012, 0.015, 0.3]
+    for step, spread in enumerate(spreads):
+        health.step(step, 1.0, spread, "rest")
+    with pytest.raises(TrainingStopped, match="same embedding"):
+        for step in range(5):
+            health.step(8 + step, 1.0, 0.007, "rest")
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_stops_even_a_run_that_only_warns(loss, images):
     health = Health(torch.from_numpy(images.pixels[:4]), on_collapse="warn")
-    with pytest.raises(TrainingStopped, match=f"was {loss} at step 7"):
-        health.step(7, loss, 1.0)
+    with pytest.raises(TrainingStopped, match=f"was {loss} at step 7; rest"):
+        health.step(7, loss, 1.0, "rest")
 
 
 def test_a_method_without_need_of_many_directions_is_not_said_to_have_collapsed_onto_a_line(images, build_method):
