@@ -678,3 +678,116 @@ def test_focal_has_its_gradient_also_where_a_class_is_certain():
     wide = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     loss = lambda x: losses.focal(x, torch.tensor([0, 1, 2, -1]))  # noqa: E731
     assert torch.autograd.gradcheck(lambda x: loss(x), wide, eps=1e-4, atol=1e-3, rtol=1e-2)
+
+
+def squared_distance(a, b):
+    """Of unit vectors, element by element."""
+    lengths = [math.sqrt(sum(x * x for x in v)) for v in (a, b)]
+    return sum((x / lengths[0] - y / lengths[1]) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def score(embedding, keys, temperature):
+    return math.log(sum(math.exp(-squared_distance(embedding, key) / temperature) for key in keys))
+
+
+@IN_BLOCKS
+@TEMPERATURES
+def test_nt_xent_l2_equals_its_definition_in_plain_loops_and_each_view_has_2n_minus_2_negatives(temperature):
+    n = 4
+    a, b = normal(n, 5), 2 * normal(n, 5, seed=1)
+    views, terms = torch.cat([a, b]).tolist(), []
+    for i in range(2 * n):
+        partner = (i + n) % (2 * n)
+        negatives = [j for j in range(2 * n) if j not in (i, partner)]
+        assert len(negatives) == 2 * n - 2
+        weights = {j: math.exp(-squared_distance(views[i], views[j]) / temperature) for j in [partner, *negatives]}
+        terms.append(-math.log(weights[partner] / sum(weights.values())))
+    found = losses.nt_xent_l2(a.double(), b.double(), temperature=temperature)
+    assert found.item() == pytest.approx(mean(terms), rel=1e-6)
+
+
+@TEMPERATURES
+def test_nt_xent_l2_is_pytorch_metric_learnings_nt_xent_at_half_the_temperature(temperature):
+    a, b = normal(8, 5).double(), normal(8, 5, seed=1).double()
+    other = NTXentLoss(temperature=temperature / 2)
+    expected = other(torch.cat([a, b]), torch.arange(8).repeat(2))
+    assert losses.nt_xent_l2(a, b, temperature=temperature).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@IN_BLOCKS
+@TEMPERATURES
+def test_the_marginal_score_equals_its_definition_in_plain_loops(temperature):
+    embedding, key = normal(5, 4), 3 * normal(7, 4, seed=1)
+    found = losses.marginal_score(embedding, key, temperature=temperature)
+    expected = [score(e, key.tolist(), temperature) for e in embedding.tolist()]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert ((found <= math.log(7)) & (found >= math.log(7) - 4 / temperature)).all()
+
+
+def corners():
+    """Embeddings of the two views and of samples of two images, not all of length 1."""
+    view = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    return 3 * view, -view, view
+
+
+def test_the_generative_term_and_its_penalty_are_those_computed_by_hand():
+    """Temperature 1: log(1 + e^-2) for data, log(e^-4 + e^-2) for samples, squared lengths 9 and 1."""
+    data, sample, key = corners()
+    s = losses.marginal_score(data, key, temperature=1)
+    assert s.tolist() == pytest.approx([0.126928, 0.126928], abs=1e-6)
+    assert losses.marginal_score(sample, key, temperature=1).tolist() == pytest.approx([-1.873072] * 2, abs=1e-6)
+    contrast = losses.nt_xent_l2(data, key, temperature=1)
+    assert contrast.item() == pytest.approx(0.239545, abs=1e-6)
+    bare = losses.ebclr_generative(data, sample, key, temperature=1, norm_weight=0)
+    assert bare.item() == pytest.approx(-2, abs=1e-6)
+    found = losses.ebclr_generative(data, sample, key, temperature=1, norm_weight=0.001, norm_reduction="sum")
+    assert found.item() == pytest.approx(-1.98, abs=1e-6)
+    assert (contrast + 0.1 * found).item() == pytest.approx(0.041545, abs=1e-6)
+
+
+def test_the_generative_term_equals_its_definition_in_plain_loops():
+    data, sample, key = 2 * normal(5, 4), normal(3, 4, seed=1), normal(6, 4, seed=2)
+    gap = mean(score(e, key.tolist(), 0.3) for e in sample.tolist()) - mean(
+        score(e, key.tolist(), 0.3) for e in data.tolist()
+    )
+    lengths = [[sum(x * x for x in row) for row in part.tolist()] for part in (data, sample)]
+    for reduction, penalty in (("sum", sum(map(sum, lengths))), ("mean", sum(map(mean, lengths)))):
+        found = losses.ebclr_generative(data, sample, key, temperature=0.3, norm_weight=0.02, norm_reduction=reduction)
+        assert found.item() == pytest.approx(gap + 0.02 * penalty, rel=1e-5)
+
+
+def test_a_sum_with_a_weight_and_a_mean_with_n_times_that_have_one_value_and_one_gradient():
+    parts = [normal(6, 4, seed=seed).double().requires_grad_() for seed in range(3)]
+    found = []
+    for reduction, weight in (("sum", 0.03), ("mean", 6 * 0.03)):
+        loss = losses.ebclr_generative(*parts, temperature=0.5, norm_weight=weight, norm_reduction=reduction)
+        found.append((loss, *torch.autograd.grad(loss, parts)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_mean_penalty_does_not_grow_with_the_batch_and_the_sum_doubles():
+    data, sample, key = (normal(6, 4, seed=seed).double() for seed in range(3))
+
+    def penalty(reduction, times):
+        parts = [data.repeat(times, 1), sample.repeat(times, 1), key]
+        with_it, without = (
+            losses.ebclr_generative(*parts, temperature=0.5, norm_weight=weight, norm_reduction=reduction)
+            for weight in (1.0, 0.0)
+        )
+        return (with_it - without).item()
+
+    assert penalty("mean", 2) == pytest.approx(penalty("mean", 1))
+    assert penalty("sum", 2) == pytest.approx(2 * penalty("sum", 1))
+
+
+def test_keys_learn_from_the_generative_term_and_autograd_agrees_with_differences():
+    parts = [normal(3, 4, seed=seed).double().requires_grad_() for seed in range(3)]
+    assert torch.autograd.gradcheck(lambda *p: losses.ebclr_generative(*p, temperature=0.5, norm_weight=0.1), parts)
+    (to_key,) = torch.autograd.grad(losses.ebclr_generative(*parts, temperature=0.5, norm_weight=0.1), parts[2])
+    assert to_key.any()
+
+
+def test_embeddings_and_keys_of_different_widths_have_no_score():
+    with pytest.raises(ValueError, match="one width"):
+        losses.marginal_score(normal(2, 3), normal(2, 4), temperature=1)

@@ -53,3 +53,9 @@ def test_an_mlp_maps_the_first_width_to_the_last(widths):
 def test_a_normalised_output_may_learn_a_scale_and_a_shift():
     head = mlp(4, 8, 3, last_norm=True, last_affine=True)
     assert [tuple(p.shape) for p in head[-1].parameters()] == [(3,), (3,)]
+
+
+def test_a_leak_is_the_slope_of_every_rectifier_below_0():
+    head = mlp(4, 8, 8, 2, batch_norm=False, leak=0.2)
+    assert kinds(head) == [nn.Linear, nn.LeakyReLU, nn.Linear, nn.LeakyReLU, nn.Linear]
+    assert all(layer.negative_slope == 0.2 for layer in head if isinstance(layer, nn.LeakyReLU))

@@ -9,7 +9,7 @@ from kontrast.batch import Batch
 from kontrast.errors import InputError
 from kontrast.methods import SimSiam
 from kontrast.nn.encoders import encoder, load_encoder, rebuild_lines, save_encoder
-from kontrast.nn.norms import convert_norm, kind
+from kontrast.nn.norms import ACTIVATIONS, convert_norm, has_batch_norm, kind
 
 BIT = "resnetv2_50x1_bit"
 SMALL = "test_efficientnet_gn"
@@ -189,3 +189,104 @@ def test_a_last_norm_that_begins_at_zero_would_cut_its_branch_off():
             torch.nn.init.zeros_(layer.weight)
     dead = without_gradient(net)
     assert {name.rpartition(".")[0].rpartition(".")[2] for name in dead} >= {"conv1", "conv2", "conv3"}
+
+
+FREE = pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", SMALL, "test_byobnet", BIT])
+
+
+@FREE
+def test_without_norms_nothing_is_normalised_and_every_activation_is_a_leaky_rectifier(name):
+    with_them, without = built(name), built(name, norm="none")
+    assert kind(with_them) is not None
+    assert kind(without) is None
+    leaves = [layer for layer in without.modules() if not list(layer.children())]
+    assert {layer.negative_slope for layer in leaves if isinstance(layer, nn.LeakyReLU)} == {0.2}
+    assert not [
+        layer for layer in leaves if type(layer).__name__ in ACTIVATIONS and not isinstance(layer, nn.LeakyReLU)
+    ]
+    assert all(type(layer) is nn.Conv2d for layer in leaves if isinstance(layer, nn.Conv2d))
+    assert all(layer.bias is not None for layer in leaves if isinstance(layer, nn.Conv2d))
+
+
+@FREE
+def test_without_norms_weights_are_drawn_by_the_defaults_of_torch(name):
+    """Uniform up to 1 / sqrt(fan in), biases too; timm's own are normal, and larger where maps are many."""
+    for layer in layers(built(name, norm="none"), nn.Conv2d).values():
+        bound = (layer.weight[0].numel()) ** -0.5
+        for found in (layer.weight, layer.bias):
+            assert found.abs().max() <= bound + 1e-6
+        if layer.weight.numel() > 2000:
+            assert layer.weight.abs().max() > 0.9 * bound
+            assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+def test_without_norms_a_block_is_its_convolutions_and_rectifiers_written_out():
+    """Of a network whose norms are alone, and of one with rectifiers fused into its norms."""
+    block = built("test_resnet", norm="none").net.layer1[0].eval()
+    x = torch.randn(2, block.conv1.in_channels, 8, 8)
+    leaky = torch.nn.functional.leaky_relu
+    names = [name for name, layer in block.named_children() if isinstance(layer, nn.Conv2d)]
+    h = x
+    for name in names:
+        h = getattr(block, name)(h)
+        h = h if name == names[-1] else leaky(h, 0.2)
+    shortcut = x if block.downsample is None else block.downsample(x)
+    torch.testing.assert_close(block(x), leaky(h + shortcut, 0.2))
+    first = built(BIT, norm="none").net.stages[0].blocks[1].eval()
+    x = torch.randn(1, 256, 4, 4)
+    kept = x.clone()
+    h = first.conv1(leaky(x, 0.2))
+    h = first.conv3(leaky(first.conv2(leaky(h, 0.2)), 0.2))
+    torch.testing.assert_close(first(x), h + x)
+    assert torch.equal(x, kept)
+
+
+@FREE
+def test_an_encoder_without_norms_is_saved_loaded_and_rebuilt_with_timm_alone(name, tmp_path, monkeypatch):
+    source = built(name, norm="none").eval()
+    save_encoder(source, tmp_path)
+    with torch.no_grad():
+        expected = source(noise(seed=3))
+        assert torch.equal(load_encoder(tmp_path).eval()(noise(seed=3)), expected)
+        monkeypatch.chdir(tmp_path)
+        names = {}
+        exec("\n".join(rebuild_lines(source, "encoder.safetensors")), names)
+        plain = names["net"]((noise(seed=3) - source.mean) / source.std)
+    torch.testing.assert_close(plain, expected, rtol=1e-4, atol=1e-6)
+    assert json.loads((tmp_path / "encoder.json").read_text())["norm"] == "none"
+
+
+@FREE
+def test_an_encoder_without_norms_goes_on_from_a_run_without_them(name, tmp_path):
+    source = built(name, norm="none").eval()
+    save_encoder(source, tmp_path)
+    for norm in (None, "none"):
+        again = encoder(name, channels=1, size=32, stem="standard", init=str(tmp_path), norm=norm).eval()
+        assert again.spec.norm == "none"
+        with torch.no_grad():
+            assert torch.equal(again(noise(seed=3)), source(noise(seed=3)))
+
+
+def test_weights_that_would_be_lost_with_the_norms_are_refused(tmp_path):
+    save_encoder(built("test_resnet"), tmp_path)
+    for init in (str(tmp_path), "pretrained"):
+        with pytest.raises(
+            InputError, match=r"given weights would be lost; --init is .*, so leave it or --norm none out"
+        ):
+            encoder("test_resnet", channels=1, size=32, init=init, norm="none")
+
+
+def test_an_encoder_that_has_nothing_to_take_out_or_cannot_do_without_is_refused():
+    with pytest.raises(InputError, match="has neither, so leave --norm out"):
+        encoder("test_vit", channels=1, size=160, norm="none")
+    with pytest.raises(InputError, match="pad as TensorFlow does"):
+        encoder("vit_tiny_r_s16_p8_224", channels=1, size=224, norm="none")
+
+
+def test_without_norms_an_image_is_represented_alike_alone_and_among_others():
+    source = built("test_resnet", norm="none").train()
+    with torch.no_grad():
+        torch.testing.assert_close(source(noise())[:1], source(noise()[:1]))
+    assert not has_batch_norm(source)
+    assert has_batch_norm(built("test_resnet"))
+    assert not has_batch_norm(built(SMALL))
