@@ -192,11 +192,16 @@ def test_a_last_norm_that_begins_at_zero_would_cut_its_branch_off():
 
 
 FREE = pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", SMALL, "test_byobnet", BIT])
+NARROW = {BIT: {"channels": [128, 128, 128, 128], "stem_chs": 32}}
+
+
+def free(name, norm="none", **more):
+    return built(name, norm=norm, options=NARROW.get(name, {}), **more)
 
 
 @FREE
 def test_without_norms_nothing_is_normalised_and_every_activation_is_a_leaky_rectifier(name):
-    with_them, without = built(name), built(name, norm="none")
+    with_them, without = free(name, None), free(name)
     assert kind(with_them) is not None
     assert kind(without) is None
     leaves = [layer for layer in without.modules() if not list(layer.children())]
@@ -211,7 +216,7 @@ def test_without_norms_nothing_is_normalised_and_every_activation_is_a_leaky_rec
 @FREE
 def test_without_norms_weights_are_drawn_by_the_defaults_of_torch(name):
     """Uniform up to 1 / sqrt(fan in), biases too; timm's own are normal, and larger where maps are many."""
-    for layer in layers(built(name, norm="none"), nn.Conv2d).values():
+    for layer in layers(free(name), nn.Conv2d).values():
         bound = (layer.weight[0].numel()) ** -0.5
         for found in (layer.weight, layer.bias):
             assert found.abs().max() <= bound + 1e-6
@@ -232,8 +237,8 @@ def test_without_norms_a_block_is_its_convolutions_and_rectifiers_written_out():
         h = h if name == names[-1] else leaky(h, 0.2)
     shortcut = x if block.downsample is None else block.downsample(x)
     torch.testing.assert_close(block(x), leaky(h + shortcut, 0.2))
-    first = built(BIT, norm="none").net.stages[0].blocks[1].eval()
-    x = torch.randn(1, 256, 4, 4)
+    first = free(BIT).net.stages[0].blocks[1].eval()
+    x = torch.randn(1, 128, 4, 4)
     kept = x.clone()
     h = first.conv1(leaky(x, 0.2))
     h = first.conv3(leaky(first.conv2(leaky(h, 0.2)), 0.2))
@@ -243,7 +248,7 @@ def test_without_norms_a_block_is_its_convolutions_and_rectifiers_written_out():
 
 @FREE
 def test_an_encoder_without_norms_is_saved_loaded_and_rebuilt_with_timm_alone(name, tmp_path, monkeypatch):
-    source = built(name, norm="none").eval()
+    source = free(name).eval()
     save_encoder(source, tmp_path)
     with torch.no_grad():
         expected = source(noise(seed=3))
@@ -258,10 +263,10 @@ def test_an_encoder_without_norms_is_saved_loaded_and_rebuilt_with_timm_alone(na
 
 @FREE
 def test_an_encoder_without_norms_goes_on_from_a_run_without_them(name, tmp_path):
-    source = built(name, norm="none").eval()
+    source = free(name).eval()
     save_encoder(source, tmp_path)
     for norm in (None, "none"):
-        again = encoder(name, channels=1, size=32, stem="standard", init=str(tmp_path), norm=norm).eval()
+        again = free(name, norm, init=str(tmp_path)).eval()
         assert again.spec.norm == "none"
         with torch.no_grad():
             assert torch.equal(again(noise(seed=3)), source(noise(seed=3)))

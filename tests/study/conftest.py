@@ -38,6 +38,7 @@ from kontrast.study.contents import (
     Query,
     Reliability,
     Row,
+    Samples,
     Saving,
 )
 from kontrast.study.findings import Truth, differences, score_rows
@@ -89,6 +90,7 @@ def full():
         queries=(_query(),),
         gallery=Gallery(note="Policy chest.", rows=((picture(1), picture(2), picture(3)),), names=("a/train.png",)),
         learned=(learned(),),
+        samples=(Samples(title="EBCLR", note="Seed 0.", sheets=((1, picture(40)), (30, picture(41)))),),
         curves={f"{arm}-seed-{seed}": _curve() for arm in ("simclr", "moco") for seed in range(2)},
         health=("No run looked collapsed.",),
         notes=("One hospital only.",),

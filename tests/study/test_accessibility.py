@@ -82,6 +82,7 @@ def hostile(full, tmp_path_factory):
         queries=(replace(full.queries[0], name=evil[3], label=evil[3], neighbours=near),),
         gallery=replace(full.gallery, note=evil[3], names=(evil[3],)),
         learned=(of_hostile(full.learned[0], evil),),
+        samples=(replace(full.samples[0], title=evil[3], note=" ".join(HOSTILE)),),
         skipped=tuple((text, text) for text in evil),
         settings="\n".join(HOSTILE),
         cost=dict(zip(evil, evil, strict=True)),

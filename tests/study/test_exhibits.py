@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kontrast import data
@@ -24,8 +25,10 @@ from kontrast.study.exhibits import (
     compared,
     gallery,
     queries,
+    samples,
     stratified,
 )
+from kontrast.train.pictures import sheets, write_sheet
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -181,3 +184,16 @@ def test_counts_are_those_of_the_labels_on_each_side():
     ]  # fmt: skip
     several = image_set(np.array([[1.0, 0, 1], [1, np.nan, 0]]))
     assert [count.labelled for count in class_counts(several, test)] == [2, 0, 1]
+
+
+def test_pictures_of_samples_are_those_of_the_first_and_last_epoch_and_some_between(tmp_path):
+    for epoch in range(1, 21):
+        write_sheet(tmp_path, epoch, torch.full((2, 1, 4, 4), epoch / 255))
+    files = sheets(tmp_path)
+    found = samples("EBCLR", files, seed=3)
+    assert [epoch for epoch, _ in found.sheets] == [1, 7, 14, 20]
+    for epoch, shown in found.sheets:
+        assert shown.data == files[epoch].read_bytes()
+        assert (shown.width, shown.height) == (9, 4)
+    assert found.note.startswith("Seed 3")
+    assert [epoch for epoch, _ in samples("EBCLR", {5: files[5]}, seed=0).sheets] == [5]

@@ -366,6 +366,7 @@ ORDER = [
     *(
         "What the augmentation does",
         "What was learned",
+        "What the model samples",
         "Training and health",
         "What to keep in mind",
         "To repeat this study",
@@ -390,6 +391,7 @@ def test_the_sections_come_in_the_order_in_which_a_reader_asks(full):
         ("queries", (), ["Nearest neighbours", "cosine"]),
         ("gallery", None, ["augmentation does", 'class="views']),
         ("learned", (), ["What was learned", "Learned policy", 'class="strip', "--policy"]),
+        ("samples", (), ["What the model samples", 'class="sheets', "after 30 epochs"]),
         ("cost", {}, ["Hardware"]),
         ("repeat", "", ["its folder holds"]),
         ("notes", (), ["keep in mind"]),
