@@ -123,9 +123,13 @@ def test_noise_falls_along_a_line_with_age_and_what_a_buffer_begins_with_counts_
 
 def test_sampling_gives_no_parameter_and_no_key_a_gradient_and_what_it_returns_is_detached():
     method = begun(made())
-    drawn = method._draw(batch().image)
+    drawn, learning = method._draw(batch().image), []
+    method.encoder.register_forward_pre_hook(
+        lambda net, _: learning.append(any(p.requires_grad for p in net.parameters()))
+    )
     key = torch.randn(6, 8, requires_grad=True)
     found = method.sample(drawn, key)
+    assert learning == [False] * 3
     assert not found.requires_grad
     assert key.grad is None
     assert all(p.grad is None and p.requires_grad for p in method.parameters())
