@@ -39,10 +39,10 @@ _HOME = {
     "pretrain": "kontrast.commands.pretrain",
 }
 
-__all__ = [
+__all__ = [  # noqa: RUF022  # plain order, as a test holds
     "BYOL",
-    "EBCLR",
     "Batch",
+    "EBCLR",
     "Fit",
     "InputError",
     "LearnedViews",
