@@ -35,12 +35,14 @@ from kontrast.commands.provenance import provenance
 from kontrast.commands.repeat import check_repeat, check_settings, compare_repeat
 from kontrast.commands.scoring import ScoringOptions, budgets, protocol_settings
 from kontrast.commands.study_page import write_page
-from kontrast.commands.variants import encoder_options, variant
+from kontrast.commands.variants import encoder_options, spelled_out, variant
+from kontrast.data import ImageSet
 from kontrast.data.audit.leaks import leaks
 from kontrast.errors import InputError
 from kontrast.evaluate.protocols import PROTOCOLS, ProtocolName, Subject
 from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder, load_encoder
+from kontrast.nn.norms import has_batch_norm
 from kontrast.study import plan
 from kontrast.study.plan import Answers, Arm, Budget, Draw, Positions
 from kontrast.train.fit import Fit
@@ -57,8 +59,8 @@ class Study(Fit, ScoringOptions, EncoderOptions, DataOptions):
     """Folder of the study; run the same command again to go on where it stopped."""
     methods: tuple[str, ...] = ("simclr",)
     """Pre-training methods to compare: byol, ebclr, learned_views, moco, simclr, simsiam. One with settings of its own
-    is NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or ebclr:norm=none; policy, init, norm and norm_affine
-    can be an arm's own too."""
+    is NAME:KEY=VALUE,KEY=VALUE, such as simclr:temperature=0.1 or simclr:norm=none; policy, init, norm and norm_affine
+    can be an arm's own too. Where ebclr takes the encoder's batch norm out, simclr:norm=none joins."""
     protocols: tuple[ProtocolName, ...] = ("linear",)
     """How labels are read from a pre-trained encoder: linear, knn, focal, finetune."""
     configs: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +92,7 @@ def run(options: Study) -> Path:
     parts = split(data)
     assert parts.test is not None, "data with labels have a test part"
     check_test(parts.test)
+    options = replace(options, methods=_spelled_out(options, parts.train))
     work = Work(options, parts)
     work.try_out()
     claim_folder(options.out, _settings(options), resume=True, can_resume=False)
@@ -130,6 +133,17 @@ def _check(options: Study) -> None:
         named(name, PROTOCOLS, "protocol")
     if not options.methods:
         raise InputError(f"a study compares pre-training methods; --methods is empty, choose from {', '.join(METHODS)}")
+
+
+def _spelled_out(options: Study, train: ImageSet) -> tuple[str, ...]:
+    """The methods, each with an encoder that it can have, unless weights or norms are given that would be lost."""
+    meant = spelled_out(options.methods, options.configs)
+    if meant == options.methods or (options.norm, options.init) != ("own", "none"):
+        return options.methods
+    if not has_batch_norm(build_encoder(options, train, options.size or train.size, seed=options.seed)):
+        return options.methods
+    log.info("not every method can have the batch norm of %s, so --methods are %s", options.encoder, " ".join(meant))
+    return meant
 
 
 def _policies(options: Study) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
@@ -72,6 +72,27 @@ def variant(text: str, configs: Mapping[str, Any]) -> Variant:
         config = replace(config, **{key: _typed(key, value, getattr(config, key), text)})
     title = method.__name__ if not rest else f"{method.__name__} ({rest.replace(',', ', ')})"
     return Variant(key=re.sub(r"\W+", "_", text).strip("_"), title=title, method=name, config=config, shared=shared)
+
+
+def spelled_out(methods: Iterable[str], configs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Entries of `--methods` as they are meant where the encoder of a study has batch norm of its own.
+
+    A method that cannot have it gets the encoder without norms, and then SimCLR is trained both ways, so that what the
+    norms give or take is not laid at the method's door.
+    """
+    found, plain = [], []
+    for text in methods:
+        one = variant(text, configs)
+        own = "norm" not in one.shared
+        found.append(_without_norm(text) if own and METHODS[one.method].refuses_batch_norm(one.config) else text)
+        if own and one.method == "simclr":
+            plain.append(_without_norm(text))
+    return tuple(dict.fromkeys(found + plain if found != [*methods] else found))
+
+
+def _without_norm(text: str) -> str:
+    name, _, rest = text.partition(":")
+    return f"{name}:{rest and rest + ','}norm=none"
 
 
 def encoder_options(options: EncoderOptions, chosen: Variant) -> EncoderOptions:

@@ -73,6 +73,15 @@ class Method(nn.Module, ABC):
         """
         return False
 
+    @classmethod
+    def refuses_batch_norm(cls, config: Any = None) -> bool:
+        """Whether its encoder must have no batch norm.
+
+        Args:
+            config: The method's settings; None for the defaults.
+        """
+        return False
+
     def views(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Two independent views of each image, `(n, c, size, size)` each."""
         return self.augment(image), self.augment(image)

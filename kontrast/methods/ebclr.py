@@ -96,16 +96,21 @@ class EBCLR(Method):
         """
         config = config or self.Config()
         _check(config)
-        if has_batch_norm(encoder) and not config.allow_batch_norm:
+        if self.refuses_batch_norm(config) and has_batch_norm(encoder):
             raise InputError(
                 f"ebclr needs an encoder without batch norm, whose statistics its samples would pollute; "
-                f"{encoder.spec.name} has it, so add --norm none (in a study ebclr:norm=none) or --allow-batch-norm"
+                f"{encoder.spec.name} has it, so add --norm none or --allow-batch-norm"
             )
         super().__init__(encoder, augment)
         self.config = config
         self.project = energy_head(encoder.width, encoder.width, config.width)
         self.buffer = ReplayBuffer(getattr(torch, config.buffer_dtype))
         self.previous: Tensor | None = None
+
+    @classmethod
+    def refuses_batch_norm(cls, config: Config | None = None) -> bool:
+        """Whether its encoder must have no batch norm: yes, unless it is allowed."""
+        return config is None or not config.allow_batch_norm
 
     def forward(self, batch: Batch) -> Objective:
         """NT-Xent of two views, and contrastive divergence between first views and samples, second views being keys."""

@@ -471,3 +471,28 @@ def test_study_json_is_strict_json(done):
         raise AssertionError(constant)
 
     json.loads((done / "study.json").read_text(), parse_constant=refuse)
+
+
+def test_beside_ebclr_without_norms_simclr_is_trained_with_and_without_them(
+    images, training, scoring, kontrast, tmp_path, caplog
+):
+    words = ["study", images, *training, *FAST, *scoring, "--methods", "simclr", "ebclr", "--out", tmp_path / "out"]
+    with caplog.at_level(logging.INFO, "kontrast"):
+        assert kontrast(*words) == 0
+    assert "not every method can have the batch norm of test_efficientnet" in caplog.text
+    norms = {
+        path.parent.parent.name: json.loads(path.read_text())["norm"]
+        for path in (tmp_path / "out/runs").glob("*/seed-0/encoder.json")
+    }
+    assert norms == {"simclr": None, "simclr_norm_none": "none", "ebclr_norm_none": "none"}
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/cells").rglob("*.npz")}
+    assert kontrast(*words) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_norms_that_were_chosen_for_the_study_are_not_taken_out(images, training, scoring, refused, tmp_path):
+    said = refused(
+        "study", images, *training, *FAST, *scoring, "--methods", "ebclr", "--norm", "batch", "--out", tmp_path / "out"
+    )
+    assert "ebclr needs an encoder without batch norm" in said
+    assert not (tmp_path / "out").exists()

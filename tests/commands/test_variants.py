@@ -5,9 +5,9 @@ from dataclasses import asdict, fields
 import pytest
 
 from kontrast.commands.assemble import EncoderOptions
-from kontrast.commands.variants import encoder_options, variant
+from kontrast.commands.variants import encoder_options, spelled_out, variant
 from kontrast.errors import InputError
-from kontrast.methods import BYOL, METHODS, LearnedViews, SimCLR
+from kontrast.methods import BYOL, EBCLR, METHODS, LearnedViews, SimCLR
 
 CONTRASTIVE = sorted(set(METHODS) - {"supervised"})
 
@@ -172,3 +172,29 @@ def test_a_study_refuses_a_method_that_cannot_be_trained_before_it_trains_the_ot
     words = ["study", images, *training, *scoring, "--methods", "byol", text, "--out", tmp_path / "study"]
     assert said in refused(*words)
     assert not list(tmp_path.glob("study/runs/*/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("methods", "meant"),
+    [
+        ("simclr byol", "simclr byol"),
+        ("ebclr", "ebclr:norm=none"),
+        ("simclr ebclr byol", "simclr ebclr:norm=none byol simclr:norm=none"),
+        ("ebclr:gen_weight=0 ebclr", "ebclr:gen_weight=0,norm=none ebclr:norm=none"),
+        ("simclr:temperature=0.1 ebclr", "simclr:temperature=0.1 ebclr:norm=none simclr:temperature=0.1,norm=none"),
+        ("simclr:norm=none simclr ebclr", "simclr:norm=none simclr ebclr:norm=none"),
+        ("simclr:norm=group ebclr", "simclr:norm=group ebclr:norm=none"),
+        ("simclr ebclr:norm=none", "simclr ebclr:norm=none"),
+        ("simclr ebclr:norm=group", "simclr ebclr:norm=group"),
+        ("simclr ebclr:allow_batch_norm=true", "simclr ebclr:allow_batch_norm=true"),
+        ("ebclr ebclr:norm=none", "ebclr:norm=none"),
+    ],
+)
+def test_where_a_method_cannot_have_batch_norm_simclr_is_trained_both_ways(methods, meant):
+    found = spelled_out(methods.split(), {})
+    assert found == tuple(meant.split())
+    assert spelled_out(found, {}) == found
+
+
+def test_settings_given_for_the_method_may_allow_it_batch_norm():
+    assert spelled_out(["simclr", "ebclr"], {"ebclr": EBCLR.Config(allow_batch_norm=True)}) == ("simclr", "ebclr")
