@@ -1,8 +1,8 @@
 """How well do the encoders of a study separate classes in the course of their pre-training?
 
 For every run the linear accuracy on a validation part that `--evaluate-every` wrote; for a study with `--keep-every`
-instead, balanced accuracy on the test images of a linear probe on each snapshot, with the labels of the study's first
-draw. A table with the mean and the range over seeds, and with `--out` a figure.
+instead, balanced accuracy on the test images of a linear probe on each snapshot, with the labels of the first draw of
+the study's largest budget. A table with the mean and the range over seeds, and with `--out` a figure.
 
     python benchmarks/curves.py study/ --out curves.png
 """
@@ -57,8 +57,8 @@ def scores(study: Path, run: Path) -> Iterator[tuple[int, float]]:
         yield from ((int(row["epoch"]), row[SCORE]) for row in read_rows(run / "metrics.jsonl") if SCORE in row)
         return
     opened = open_run(RunOptions(run=run), "a probe")
-    cell = next((study / "cells").glob(f"*/{run.name}/*-draw-0.npz"))
-    labelled = np.load(cell, allow_pickle=False)["labelled"]
+    cells = (study / "cells").glob(f"*/{run.name}/*-draw-0.npz")
+    labelled = max((np.load(cell, allow_pickle=False)["labelled"] for cell in cells), key=len)
     for snapshot in snapshots:
         yield int(snapshot.stem.removeprefix("epoch_")), probed(snapshot, opened, labelled)
 
