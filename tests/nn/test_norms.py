@@ -192,7 +192,7 @@ def test_a_last_norm_that_begins_at_zero_would_cut_its_branch_off():
 
 
 FREE = pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", SMALL, "test_byobnet", BIT])
-NARROW = {BIT: {"channels": [128, 128, 128, 128], "stem_chs": 32}}
+NARROW = {BIT: {"channels": [256, 256, 256, 256], "stem_chs": 32}}
 
 
 def free(name, norm="none", **more):
@@ -238,7 +238,7 @@ def test_without_norms_a_block_is_its_convolutions_and_rectifiers_written_out():
     shortcut = x if block.downsample is None else block.downsample(x)
     torch.testing.assert_close(block(x), leaky(h + shortcut, 0.2))
     first = free(BIT).net.stages[0].blocks[1].eval()
-    x = torch.randn(1, 128, 4, 4)
+    x = torch.randn(1, 256, 4, 4)
     kept = x.clone()
     h = first.conv1(leaky(x, 0.2))
     h = first.conv3(leaky(first.conv2(leaky(h, 0.2)), 0.2))
