@@ -34,7 +34,7 @@ bench: $(DONE)
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/train_step.py --size 224 --batch-size 16
 	$(BIN)/python benchmarks/train_step.py --quality
-	$(BIN)/python benchmarks/learned_views.py --batch-size 32 --rounds 5
+	$(BIN)/python benchmarks/methods.py --batch-size 32 --rounds 5
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/evaluate.py

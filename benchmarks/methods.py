@@ -1,8 +1,8 @@
-"""What does it cost that the augmentation learns? A training step of learned views over one of SimCLR.
+"""What does it cost that the augmentation learns, or that the encoder is an energy model? Training steps over SimCLR's.
 
-A step is everything from stored images to updated weights. Both have the same encoder, images, batch, policy to begin
-with and precision; steps are interleaved A B A B, medians. `resting` is learned views before the policy begins to learn
-and after it is frozen, which is 45 % of a run by default.
+A step is everything from stored images to updated weights. All have the same images, batch, precision, policy to begin
+with and encoder, but for its norms; steps are interleaved A B A B, medians. `resting` is learned views before the
+policy begins to learn and after it is frozen, which is 45 % of a run by default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from timing import interleave, machine, table
 
 from kontrast import Batch, encoder
 from kontrast.augment.policies import POLICIES
-from kontrast.methods import LearnedViews, Method, SimCLR
+from kontrast.methods import EBCLR, LearnedViews, Method, SimCLR
 from kontrast.train import optim
 from kontrast.train.parallel import autocast, choose_device, choose_precision
 
@@ -39,6 +39,10 @@ def main() -> None:
         "learned views, network": learned(options, config(start=0.0, producer="network")),
         "learned views, adversarial": learned(options, config(start=0.0, mode="adversarial")),
         "learned views, resting": learned(options, config(start=0.5)),
+        "SimCLR, no norms": SimCLR(*parts(options, norm="none")),
+        "EBCLR": energetic(options),
+        "EBCLR, 3 Langevin steps": energetic(options, langevin_steps=3),
+        "EBCLR, a quarter of the samples": energetic(options, num_samples=options.batch_size // 4),
     }
     seconds = interleave({name: step(method, options) for name, method in methods.items()}, options.rounds)
     rows = [[name, f"{1000 * value:,.0f}", f"{value / seconds['SimCLR']:.2f}"] for name, value in seconds.items()]
@@ -50,14 +54,18 @@ def main() -> None:
     print(table(["method", "ms a step", "× SimCLR"], rows))
 
 
-def parts(options: argparse.Namespace):
+def parts(options: argparse.Namespace, norm: str | None = None):
     torch.manual_seed(0)
-    built = encoder(options.encoder, channels=options.channels, size=options.size, stem=options.stem)
+    built = encoder(options.encoder, channels=options.channels, size=options.size, stem=options.stem, norm=norm)
     return built, POLICIES[options.policy](options.size)
 
 
 def learned(options: argparse.Namespace, config: LearnedViews.Config) -> LearnedViews:
     return LearnedViews(*parts(options), config, num_classes=CLASSES)
+
+
+def energetic(options: argparse.Namespace, **config: int) -> EBCLR:
+    return EBCLR(*parts(options, norm="none"), EBCLR.Config(**config))
 
 
 def step(method: Method, options: argparse.Namespace) -> Callable[[], None]:
