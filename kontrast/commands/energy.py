@@ -7,6 +7,7 @@ asked about together with, among which it would find itself.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class _Side:
 
 
 def score_ood(options: RunOptions, ood: str, device: str) -> dict[str, Any]:
-    """Write `RUN/evaluations/energy.json`: how often an image of `ood` has a higher energy than one of the run's kind.
+    """How often an image of `ood` has a higher energy than one of the run's kind; written to `RUN/evaluations`.
 
     Args:
         options: The run, and images of its kind: by default the test part of its own data.
@@ -82,7 +83,7 @@ def score_ood(options: RunOptions, ood: str, device: str) -> dict[str, Any]:
     console.print(f"energy, {ours.images.name} against {theirs.images.name}: AUROC {auroc} ({auroc.scope})")
     found = {"protocol": "energy", "settings": vars(options), "auroc": auroc}
     found |= {"in": ours.told(), "ood": theirs.told(), "keys": len(energy.key), **provenance(ours.images)}
-    path = options.run / "evaluations" / "energy.json"
+    path = options.run / "evaluations" / f"energy-{re.sub(r'[^A-Za-z0-9]+', '-', Path(ood).name).strip('-')}.json"
     write_json(path, found)
     log.info("the scores are in %s", path)
     return found

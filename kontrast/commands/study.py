@@ -136,11 +136,12 @@ def _check(options: Study) -> None:
 
 
 def _spelled_out(options: Study, train: ImageSet) -> tuple[str, ...]:
-    """The methods, each with an encoder that it can have, unless weights or norms are given that would be lost."""
-    meant = spelled_out(options.methods, options.configs)
-    if meant == options.methods or (options.norm, options.init) != ("own", "none"):
+    """The methods, each with an encoder that it can have."""
+    meant = spelled_out(options.methods, options.configs, options)
+    if meant == options.methods:
         return options.methods
-    if not has_batch_norm(build_encoder(options, train, options.size or train.size, seed=options.seed)):
+    fresh = replace(options, init="none", norm="own")
+    if not has_batch_norm(build_encoder(fresh, train, options.size or train.size, seed=options.seed)):
         return options.methods
     log.info("not every method can have the batch norm of %s, so --methods are %s", options.encoder, " ".join(meant))
     return meant

@@ -19,6 +19,7 @@ from kontrast.commands.scoring import main_metric
 from kontrast.data import ImageSet
 from kontrast.data.images import Facts
 from kontrast.evaluate.focal import BATCH_SIZE, STEPS
+from kontrast.methods import METHODS
 from kontrast.study import exhibits, findings, lessons, page, verdict
 from kontrast.study.closeup import closeup
 from kontrast.study.contents import Closeup, Learned, Page, Samples, without_pictures
@@ -227,7 +228,7 @@ def _notes(work: Work) -> tuple[str, ...]:
     notes = [
         f"Every training runs to its last epoch: {options.epochs} epochs of pre-training, {tuning.steps} steps on "
         "labels. No epoch and no setting was chosen by a test score.",
-        f"From scratch has the same encoder, optimiser and learning rate as the methods, the augmentation "
+        f"From scratch has the same encoder as the methods, {_update_rules(work)}, the augmentation "
         f"{options.policy}{'' if _is_one(work) else ' where methods have or learn their own'}, and the same labels.",
         "Curves of accuracy along the training use all labels of the training part; they inform and decide nothing.",
         "A label budget that leaves the validation part out is drawn outside it; one that does not is judged there by "
@@ -245,6 +246,21 @@ def _notes(work: Work) -> tuple[str, ...]:
     if options.seeds == 1:
         notes.insert(0, "One pre-training seed: all intervals are for this one encoder.")
     return tuple(notes)
+
+
+def _update_rules(work: Work) -> str:
+    """Whether from scratch is trained as the methods are; each has its own rule where none was asked for."""
+    scratch = work.options.update_rule(METHODS["supervised"])
+    others = {
+        one.title: rule
+        for one in work.variants.values()
+        if (rule := work.options.update_rule(METHODS[one.method])) != scratch
+    }
+    if not others:
+        return "optimiser and learning rate"
+    told = "; ".join(f"{title} by {name}, {lr:g}, {decay:g}" for title, (name, lr, decay) in others.items())
+    name, lr, decay = scratch
+    return f"the optimiser {name}, learning rate {lr:g} and weight decay {decay:g} ({told})"
 
 
 def _is_one(work: Work) -> bool:

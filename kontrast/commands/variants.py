@@ -74,20 +74,30 @@ def variant(text: str, configs: Mapping[str, Any]) -> Variant:
     return Variant(key=re.sub(r"\W+", "_", text).strip("_"), title=title, method=name, config=config, shared=shared)
 
 
-def spelled_out(methods: Iterable[str], configs: Mapping[str, Any]) -> tuple[str, ...]:
+def spelled_out(methods: Iterable[str], configs: Mapping[str, Any], options: EncoderOptions) -> tuple[str, ...]:
     """Entries of `--methods` as they are meant where the encoder of a study has batch norm of its own.
 
     A method that cannot have it gets the encoder without norms, and then SimCLR is trained both ways, so that what the
-    norms give or take is not laid at the method's door.
+    norms give or take is not laid at the method's door. Arms with given weights or norms stay as they are.
     """
-    found, plain = [], []
+    found, twins = [], []
     for text in methods:
         one = variant(text, configs)
-        own = "norm" not in one.shared
-        found.append(_without_norm(text) if own and METHODS[one.method].refuses_batch_norm(one.config) else text)
-        if own and one.method == "simclr":
-            plain.append(_without_norm(text))
-    return tuple(dict.fromkeys(found + plain if found != [*methods] else found))
+        chosen = encoder_options(options, one)
+        is_free = (chosen.norm, chosen.init) == ("own", "none")
+        found.append(_without_norm(text) if is_free and METHODS[one.method].refuses_batch_norm(one.config) else text)
+        if is_free and one.method == "simclr":
+            twins.append(_without_norm(text))
+    if found == [*methods]:
+        return tuple(found)
+    meant: dict[tuple[str, str, str], str] = {}
+    for text in found + twins:
+        meant.setdefault(_meaning(variant(text, configs)), text)
+    return tuple(meant.values())
+
+
+def _meaning(one: Variant) -> tuple[str, str, str]:
+    return one.method, repr(one.config), repr(sorted(one.shared.items()))
 
 
 def _without_norm(text: str) -> str:

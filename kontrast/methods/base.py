@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +45,17 @@ class Method(nn.Module, ABC):
 
     fills_space: ClassVar[bool] = True
     """Whether healthy representations use many directions; those that tell few classes apart need not."""
+    begins_narrow: ClassVar[bool] = False
+    """Whether embeddings begin almost as one point, as those of networks without norms do, and spread out later."""
     prefers_batch_norm: ClassVar[bool] = False
     """Whether it is known to learn less with group norm in its encoder."""
     without_labels: ClassVar[str] = ""
     """How a method that reads labels can do without, for the error where there are none."""
+    optimiser: ClassVar[Literal["sgd", "adamw"]] = "sgd"
+    """What it is trained by unless something else is asked for, as are the two below."""
+    lr: ClassVar[float] = 0.06
+    """For a batch of 256."""
+    weight_decay: ClassVar[float] = 5e-4
     labelled_share: float = 0.0
     """Least share of labelled images that each batch should have."""
     Config: ClassVar[type[Any]]
@@ -86,8 +93,13 @@ class Method(nn.Module, ABC):
         """Two independent views of each image, `(n, c, size, size)` each."""
         return self.augment(image), self.augment(image)
 
-    def begin(self, batches: Iterable[Batch]) -> None:  # a hook: most methods have nothing to do
-        """Called once before the first step of a new run, with batches as training will see them."""
+    def begin(self, batches: Iterable[Batch], num_images: int) -> None:  # a hook: most methods have nothing to do
+        """Called once before the first step of a new run, with an epoch of batches as training will see them.
+
+        Args:
+            batches: Of training images.
+            num_images: In all of them.
+        """
 
     def after_step(self, progress: float) -> None:  # a hook: most methods have nothing to do
         """Called after each optimiser step with the share of training done, in 0..1."""

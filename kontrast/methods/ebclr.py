@@ -18,14 +18,14 @@ from torch import Tensor
 
 from kontrast import gradient, losses, measures
 from kontrast.augment.policies import Policy
-from kontrast.batch import Batch
+from kontrast.batch import Batch, as_float
 from kontrast.distributed import gather
 from kontrast.errors import InputError
 from kontrast.methods.base import Method, Objective
 from kontrast.nn.encoders import Encoder
 from kontrast.nn.energy import Energy, energy_head, save_energy
 from kontrast.nn.norms import has_batch_norm
-from kontrast.nn.sampling import Drawn, ReplayBuffer, langevin
+from kontrast.nn.sampling import OLD, Drawn, ReplayBuffer, langevin
 
 log = logging.getLogger("kontrast")
 
@@ -37,8 +37,11 @@ SHOWN = 64
 APART = 0.05
 """Share of the range of scores, 4 / temperature, from which on data and samples are apart, if they still diverge; our
 healthy runs on digits stay below a hundredth."""
-ALIKE = 0.1
-"""Variety of samples, as a share of that of views, below which they are all one; those runs stay near 1."""
+ALIKE = 0.25
+"""Variety of old samples, as a share of that of images, below which they are all one; those runs stay near 1, and noise
+alone makes about 0.1."""
+RISES = 3
+"""Epochs before a gap of the scores is said to grow."""
 
 
 class EBCLR(Method):
@@ -48,6 +51,11 @@ class EBCLR(Method):
     Langevin chains draw from a replay buffer. A loop of one's own may call `begin` before the first step; without, the
     buffer begins with views of the first batch.
     """
+
+    begins_narrow = True
+    optimiser = "adamw"
+    lr = 0.0004
+    weight_decay = 0.0
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -99,7 +107,7 @@ class EBCLR(Method):
         if self.refuses_batch_norm(config) and has_batch_norm(encoder):
             raise InputError(
                 f"ebclr needs an encoder without batch norm, whose statistics its samples would pollute; "
-                f"{encoder.spec.name} has it, so add --norm none or --allow-batch-norm"
+                f"{encoder.spec.name} has it, so add --norm none, which begins it afresh, or --allow-batch-norm"
             )
         super().__init__(encoder, augment)
         self.config = config
@@ -135,7 +143,6 @@ class EBCLR(Method):
             "score_sample": of_sample,
             "score_gap": of_data - of_sample,
             "sample_abs_max": sample.abs().max(),
-            "sample_variety": _variety(sample) / (2 * _variety(first)).clamp(min=1e-6),
             "mean_age": drawn.age.float().mean().to(sample.device),
         }
         return Objective(contrast + self.config.gen_weight * generative, metrics)
@@ -171,27 +178,35 @@ class EBCLR(Method):
 
     def _draw(self, image: Tensor) -> Drawn:
         """Chains to go on with; new ones begin at views of the step before, so that none is a twin of a key."""
-        if not len(self.buffer):
-            self._fill([image])
-        source = image if self.previous is None else self.previous.to(image.device)
+        source = as_float(image if self.previous is None else self.previous.to(image.device))
 
         def propose(num: int) -> Tensor:
             rows = torch.arange(num, device=image.device) % len(source)
             return _to_chain(self.augment(source[rows]))
 
         num = self.config.num_samples or len(image)
+        if not len(self.buffer) and not self.training:
+            return Drawn(torch.arange(num), propose(num), torch.full((num,), OLD))
+        if not len(self.buffer):
+            self._fill([image], len(image))
         return self.buffer.draw(num, self.config.renewal, propose, image.device)
 
     @torch.no_grad()
-    def _fill(self, images: Iterable[Tensor]) -> None:
-        self.buffer.fill((_to_chain(self.augment(image)) for image in images), self.config.buffer_size)
-        size = self.buffer.images.nbytes / 2**20
-        log.info("the replay buffer holds %d images, %.0f MiB here and in each checkpoint", len(self.buffer), size)
+    def _fill(self, images: Iterable[Tensor], num_images: int) -> None:
+        num, spec = min(self.config.buffer_size, num_images), self.encoder.spec
+        size = num * spec.channels * spec.size**2 * self.buffer.dtype.itemsize / 2**20
+        log.info(
+            "the replay buffer takes %d images, %.0f MiB of memory and of each checkpoint; --buffer-size and "
+            "--buffer-dtype float16 make it less",
+            num,
+            size,
+        )
+        self.buffer.fill((_to_chain(self.augment(image)) for image in images), num)
 
-    def begin(self, batches: Iterable[Batch]) -> None:
+    def begin(self, batches: Iterable[Batch], num_images: int) -> None:
         """Fill the buffer with a view of each training image, as many as it holds."""
         if self.config.gen_weight:
-            self._fill(batch.image for batch in batches)
+            self._fill((batch.image for batch in batches), num_images)
 
     def made(self) -> Tensor | None:
         """The samples whose chains are the longest: up to `SHOWN` images, 0..1."""
@@ -211,21 +226,27 @@ class EBCLR(Method):
 
     def concern(self, rows: Sequence[Mapping[str, float]]) -> str | None:
         """Whether data and samples drift apart, or the samples have become all one image."""
-        gaps, last = [row["score_gap"] for row in rows if "score_gap" in row], rows[-1]
-        if not gaps:
-            return None
-        if last["sample_variety"] < ALIKE:
+        gaps = [row["score_gap"] for row in rows if "score_gap" in row]
+        if self._samples_are_alike():
             return (
                 "the samples of the replay buffer have become nearly the same image; a higher --renewal or "
                 "--noise-max, or a smaller --step-size, keeps them apart"
             )
-        if abs(gaps[-1]) > APART * 4 / self.config.temperature and abs(gaps[-1]) == max(map(abs, gaps)):
+        is_wide = len(gaps) >= RISES and abs(gaps[-1]) > APART * 4 / self.config.temperature
+        if is_wide and abs(gaps[-1]) == max(map(abs, gaps)) and gaps[-1] * gaps[-2] > 0:
             where, step = ("below", "larger") if gaps[-1] > 0 else ("above", "smaller")
             return (
-                f"data and samples come apart: the samples' scores are ever further {where} those of the data; "
+                f"data and samples come apart: the samples' scores are further {where} those of the data than ever; "
                 f"a {step} --step-size, a lower --lr or --gen-weight, or a larger --norm-weight, keeps them together"
             )
         return None
+
+    def _samples_are_alike(self) -> bool:
+        """Whether the oldest samples differ much less than the images of a batch do."""
+        if len(self.buffer) < SHOWN or self.previous is None or len(self.previous) < 2:
+            return False
+        images = _to_chain(as_float(self.previous))
+        return bool(_variety(self.buffer.oldest(SHOWN)) < ALIKE * _variety(images).cpu())
 
     def remedy(self, metrics: Mapping[str, float]) -> str:
         """What to change where the loss is no number, with the last gap of the scores."""

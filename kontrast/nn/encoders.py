@@ -122,7 +122,7 @@ def encoder(
     if norm == "none" and init != "none":
         raise InputError(
             f"an encoder whose norms are taken out begins afresh, so given weights would be lost; --init is {init}, so "
-            "leave it or --norm none out"
+            "leave it or --norm none out, or in a study give one arm both, as in ebclr:init=none,norm=none"
         )
     options = dict(options or {})
     _check_options(options)

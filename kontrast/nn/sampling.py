@@ -72,17 +72,20 @@ class ReplayBuffer(nn.Module):
     def __len__(self) -> int:
         return len(self.ages)
 
-    def fill(self, batches: Iterable[Tensor], most: int) -> None:
-        """Begin anew with the first `most` images of batches `(n, c, h, w)`, all of age `OLD`."""
-        kept: list[Tensor] = []
-        missing = most
+    def fill(self, batches: Iterable[Tensor], num: int) -> None:
+        """Begin anew with the first `num` images of batches `(n, c, h, w)`, all of age `OLD`."""
+        filled = 0
         for image in batches:
-            kept.append(image[:missing].detach().to("cpu", self.dtype))
-            missing -= len(kept[-1])
-            if not missing:
+            if not filled:
+                self.images = torch.empty(num, *image.shape[1:], dtype=self.dtype)
+            part = image[: num - filled].detach()
+            self.images[filled : filled + len(part)] = part.to("cpu", self.dtype)
+            filled += len(part)
+            if filled == num:
                 break
-        self.images = torch.cat(kept)
-        self.ages = torch.full((len(self.images),), OLD)
+        if filled < num:
+            self.images = self.images[:filled].clone()
+        self.ages = torch.full((filled,), OLD)
 
     def draw(self, num: int, renewal: float, propose: Callable[[int], Tensor], device: torch.device) -> Drawn:
         """Take `num` chains, or all there are, in places that are all different.

@@ -49,12 +49,14 @@ class Fit:
 
     epochs: int = 100
     """Passes over the training images."""
-    optimiser: OptimiserName = "sgd"
-    """SGD with Nesterov's momentum 0.9, or AdamW."""
-    lr: float = 0.06
-    """Peak learning rate for a batch of 256; scaled with the batch (Goyal et al., 2017)."""
-    weight_decay: float = 5e-4
-    """Decay of weights; usual values are 5e-4 for sgd and 0.05 for adamw. Norms and biases are never decayed."""
+    optimiser: OptimiserName | None = None
+    """SGD with Nesterov's momentum 0.9, or AdamW; by default sgd, and adamw for `ebclr`."""
+    lr: float | None = None
+    """Peak learning rate for a batch of 256; scaled with the batch (Goyal et al., 2017). By default 0.06, and 0.0004
+    for `ebclr`."""
+    weight_decay: float | None = None
+    """Decay of weights; usual values are 5e-4 for sgd and 0.05 for adamw. Norms and biases are never decayed. By
+    default 5e-4, and 0 for `ebclr`."""
     warmup: float = 0.05
     """Share of the schedule in which the rate rises from zero, before it falls along a cosine."""
     schedule_epochs: int | None = None
@@ -72,6 +74,14 @@ class Fit:
     keep_every: int = 0
     """Epochs between snapshots of the encoder that are kept; 0 for none."""
 
+    def update_rule(self, method: type[Method]) -> tuple[OptimiserName, float, float]:
+        """Optimiser, rate and decay: those asked for, or else the method's own."""
+        return (
+            method.optimiser if self.optimiser is None else self.optimiser,
+            method.lr if self.lr is None else self.lr,
+            method.weight_decay if self.weight_decay is None else self.weight_decay,
+        )
+
     def check(self) -> None:
         """Refuse what cannot train; commands ask before they take a folder.
 
@@ -81,8 +91,9 @@ class Fit:
         choose_precision(self.precision, choose_device(self.device))
         rules = {
             "epochs must be 1 or more": self.epochs >= 1,
-            "lr must be above 0 and finite": 0 < self.lr < math.inf,
-            "weight_decay must be 0 or more, and finite": 0 <= self.weight_decay < math.inf,
+            "lr must be above 0 and finite": self.lr is None or 0 < self.lr < math.inf,
+            "weight_decay must be 0 or more, and finite": self.weight_decay is None
+            or 0 <= self.weight_decay < math.inf,
             "warmup is a share of the schedule, at least 0 and below 1": 0 <= self.warmup < 1,
             "schedule_epochs must be no fewer than epochs": self.schedule_epochs is None
             or self.schedule_epochs >= self.epochs,
@@ -135,8 +146,9 @@ def fit(
     run = _Run(method, loader, config, out, evaluate, evaluate_every, schedule)
     done = run.restore() if resume else 0
     if not done:
-        method.begin(loader.epoch(0, run.device))
+        method.begin(loader.epoch(0, run.device), len(loader) * min(loader.batch_size, len(loader.data)))
     run.log = MetricLog(out, keep_until=done)
+    run.before = run.log.rows[-1] if run.log.rows else {}
     epochs = run.epochs
     with (
         ProgressLine(title, run.schedule.steps, done=done * len(loader), shown=show) as line,
@@ -152,11 +164,11 @@ def fit(
     run.log.close()
     method.eval()
     if out is not None:
-        save_encoder(method.encoder, out)
         policy = method.augment.freeze()
         if type(policy) is Policy:  # one of operations with constants; what samples them in a way of its own is none
             policy_file.write(policy, out / "policy.yaml", channels=method.encoder.spec.channels)
         method.leave(out, loader.epoch(0, run.device))
+        save_encoder(method.encoder, out)  # last, since a run that has it is finished
     return run.log.rows
 
 
@@ -185,13 +197,18 @@ class _Run:
         self.dtype = choose_precision(config.precision, self.device)
         method.to(self.device)
         torch.manual_seed(config.seed)
-        rate = config.lr * min(loader.batch_size, len(loader.data)) / 256
-        self.optimiser = build(config.optimiser, method.parameter_groups(rate), config.weight_decay)
+        optimiser, lr, decay = config.update_rule(type(method))
+        rate = lr * min(loader.batch_size, len(loader.data)) / 256
+        self.optimiser = build(optimiser, method.parameter_groups(rate), decay)
         self.scaler = self.new_scaler()
         self.passes = _Passes(method)
         self.before: dict[str, float] = {}
         sample = torch.linspace(0, len(loader.data) - 1, min(len(loader.data), 256)).long()
-        self.health = Health(loader.data.batch(sample.numpy()).image.to(self.device), on_collapse=config.on_collapse)
+        self.health = Health(
+            loader.data.batch(sample.numpy()).image.to(self.device),
+            on_collapse=config.on_collapse,
+            begins_narrow=method.begins_narrow,
+        )
 
     def new_scaler(self) -> torch.amp.GradScaler:
         """Scales the loss in fp16, and does nothing in other precisions."""

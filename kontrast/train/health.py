@@ -20,8 +20,9 @@ log = logging.getLogger("kontrast")
 LEAST_SPREAD = 0.02
 """Embeddings spread less than this are one point for all purposes; healthy runs stay above 0.2."""
 PATIENCE = 5
-"""Steps in a row with too little spread, and no more than at the first, before the alarm: networks without norms begin
-narrow and widen."""
+"""Steps in a row with too little spread before the alarm."""
+GRACE = 1000
+"""Steps in which a method that begins narrow may spread its embeddings out for the first time."""
 LEAST_RANK = 1.5
 """Representations with a lower effective rank lie on one line; healthy runs use ten and more directions."""
 
@@ -29,17 +30,18 @@ LEAST_RANK = 1.5
 class Health:
     """The watch over one run. Each alarm is given once."""
 
-    def __init__(self, images: Tensor, *, on_collapse: OnCollapse = "warn") -> None:
+    def __init__(self, images: Tensor, *, on_collapse: OnCollapse = "warn", begins_narrow: bool = False) -> None:
         """Watch a run.
 
         Args:
             images: `(n, c, h, w)`, a fixed sample of the training images whose representations are measured.
             on_collapse: `warn` logs one sentence, `stop` ends the run with it.
+            begins_narrow: As in `Method`.
         """
         self.images = images
         self.on_collapse = on_collapse
         self.low_steps = 0
-        self.first_spread: float | None = None
+        self.has_been_wide = not begins_narrow
         self.alarmed = False
         self.heard: set[str] = set()
 
@@ -51,9 +53,9 @@ class Health:
         """
         if not math.isfinite(loss):
             raise TrainingStopped(f"the loss must be a finite number, but was {loss} at step {step}; {remedy}")
-        self.first_spread = spread if self.first_spread is None else self.first_spread
-        is_low = spread < LEAST_SPREAD and spread <= self.first_spread
-        self.low_steps = self.low_steps + 1 if is_low else 0
+        is_low = spread < LEAST_SPREAD
+        self.has_been_wide |= not is_low
+        self.low_steps = self.low_steps + 1 if is_low and (self.has_been_wide or step >= GRACE) else 0
         if self.low_steps >= PATIENCE:
             self._alarm(f"different images get nearly the same embedding (spread {spread:.3f}, healthy above 0.2)")
 

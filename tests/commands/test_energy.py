@@ -38,7 +38,7 @@ def stripes(tmp_path_factory):
 
 def test_the_score_of_other_images_is_the_one_recomputed_by_hand(energetic, images, stripes, kontrast):
     assert kontrast("evaluate", "energy", energetic, "--ood", stripes) == 0
-    found = json.loads((energetic / "evaluations/energy.json").read_text())
+    found = json.loads((energetic / "evaluations/energy-stripes-npz.json").read_text())
     encoder, energy = package.load(run=energetic), load_energy(energetic)
     sides = [split(data.open(images)).test, data.open(stripes)]
     with torch.no_grad():

@@ -485,6 +485,8 @@ def test_beside_ebclr_without_norms_simclr_is_trained_with_and_without_them(
         for path in (tmp_path / "out/runs").glob("*/seed-0/encoder.json")
     }
     assert norms == {"simclr": None, "simclr_norm_none": "none", "ebclr_norm_none": "none"}
+    told = "the optimiser sgd, learning rate 0.06 and weight decay 0.0005 (EBCLR (norm=none) by adamw, 0.0004, 0)"
+    assert told in (tmp_path / "out/report.html").read_text()
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/cells").rglob("*.npz")}
     assert kontrast(*words) == 0
     assert before == {p: p.stat().st_mtime_ns for p in before}

@@ -188,13 +188,24 @@ def test_a_study_refuses_a_method_that_cannot_be_trained_before_it_trains_the_ot
         ("simclr ebclr:norm=group", "simclr ebclr:norm=group"),
         ("simclr ebclr:allow_batch_norm=true", "simclr ebclr:allow_batch_norm=true"),
         ("ebclr ebclr:norm=none", "ebclr:norm=none"),
+        (
+            "simclr:norm=none,temperature=0.1 simclr:temperature=0.1 ebclr",
+            "simclr:norm=none,temperature=0.1 simclr:temperature=0.1 ebclr:norm=none",
+        ),
     ],
 )
 def test_where_a_method_cannot_have_batch_norm_simclr_is_trained_both_ways(methods, meant):
-    found = spelled_out(methods.split(), {})
+    found = spelled_out(methods.split(), {}, EncoderOptions())
     assert found == tuple(meant.split())
-    assert spelled_out(found, {}) == found
+    assert spelled_out(found, {}, EncoderOptions()) == found
+
+
+def test_an_arm_with_given_weights_or_norms_is_left_as_it_is():
+    texts = ("simclr", "ebclr", "ebclr:init=none")
+    assert spelled_out(texts, {}, EncoderOptions(init="pretrained")) == ("simclr", "ebclr", "ebclr:init=none,norm=none")
+    assert spelled_out(texts, {}, EncoderOptions(norm="batch")) == texts
 
 
 def test_settings_given_for_the_method_may_allow_it_batch_norm():
-    assert spelled_out(["simclr", "ebclr"], {"ebclr": EBCLR.Config(allow_batch_norm=True)}) == ("simclr", "ebclr")
+    configs = {"ebclr": EBCLR.Config(allow_batch_norm=True)}
+    assert spelled_out(["simclr", "ebclr"], configs, EncoderOptions()) == ("simclr", "ebclr")

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from kontrast.augment.operations import constants
 from kontrast.augment.policies import POLICIES, RandAugment, digits
 from kontrast.data import Loader
 from kontrast.errors import InputError, TrainingStopped
-from kontrast.methods import METHODS
+from kontrast.methods import EBCLR, METHODS, SimCLR
 from kontrast.methods.base import Method, Objective
 from kontrast.train import Fit, checkpoint, fit, parallel
 from kontrast.train.log import TIMING, read_rows
@@ -323,3 +324,22 @@ def test_what_a_method_says_of_itself_is_passed_on_once_a_sentence(build_encoder
     assert method.told == [[1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5]]
     said = [record.message for record in caplog.records if "sentence" in record.message]
     assert said == ["the first sentence", "the other sentence"]
+
+
+def test_a_run_that_is_stopped_while_the_method_leaves_its_own_is_not_finished(
+    build_method, loader, tmp_path, monkeypatch
+):
+    method = build_method("simclr")
+    monkeypatch.setattr(method, "leave", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fit(method, loader, Fit(epochs=1), out=tmp_path, show=False)
+    assert not (tmp_path / "encoder.safetensors").exists()
+    fit(build_method("simclr"), loader, Fit(epochs=1), out=tmp_path, show=False, resume=True)
+    assert (tmp_path / "encoder.safetensors").exists()
+
+
+def test_a_method_is_trained_by_its_own_rule_unless_another_is_asked_for():
+    assert Fit().update_rule(SimCLR) == ("sgd", 0.06, 5e-4)
+    assert Fit().update_rule(EBCLR) == ("adamw", 0.0004, 0.0)
+    assert Fit(optimiser="sgd", lr=0.1, weight_decay=0.01).update_rule(EBCLR) == ("sgd", 0.1, 0.01)
+    assert Fit(weight_decay=0.0).update_rule(SimCLR) == ("sgd", 0.06, 0.0)

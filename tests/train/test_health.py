@@ -8,7 +8,7 @@ from torch import nn
 
 from kontrast.errors import TrainingStopped
 from kontrast.train import Fit, fit
-from kontrast.train.health import Health, sentence
+from kontrast.train.health import GRACE, Health, sentence
 
 
 class Constant(nn.Module):
@@ -72,14 +72,22 @@ def test_too_little_spread_is_forgiven_for_four_steps_and_not_for_five(images):
 
 def test_a_network_that_begins_narrow_and_widens_is_not_said_to_have_collapsed(images):
     """As those without norms do; it must widen, though, and stay so."""
-    health = Health(torch.from_numpy(images.pixels[:4]), on_collapse="stop")
-    spreads = [0.008, 0.009, 0.01, 0.009, 0.011, 0.012, 0.015, 0.3]
-    for step, spread in enumerate(spreads):
+    health = Health(torch.from_numpy(images.pixels[:4]), on_collapse="stop", begins_narrow=True)
+    for step, spread in enumerate([0.008, 0.009, 0.007, 0.008, 0.006, 0.009, 0.015, 0.3]):
         health.step(step, 1.0, spread, "rest")
     for step in range(4):
         health.step(8 + step, 1.0, 0.007, "rest")
     with pytest.raises(TrainingStopped, match="same embedding"):
         health.step(12, 1.0, 0.007, "rest")
+
+
+def test_a_network_that_never_widens_is_said_to_have_collapsed_after_a_while_also_in_a_resumed_run(images):
+    for first in (0, 5 * GRACE):
+        health = Health(torch.from_numpy(images.pixels[:4]), on_collapse="stop", begins_narrow=True)
+        for step in range(first, max(first, GRACE) + 4):
+            health.step(step, 1.0, 0.008, "rest")
+        with pytest.raises(TrainingStopped, match="same embedding"):
+            health.step(max(first, GRACE) + 4, 1.0, 0.008, "rest")
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
