@@ -145,7 +145,7 @@ def _config(options: Finetune, rule: HyperRule | None, num_images: int) -> tunin
 def _settings(options: Finetune, opened: OpenRun, config: tuning.FineTuning, policy: str) -> dict[str, Any]:
     """The run's settings with those of this training."""
     training = tuning.training(config, len(opened.train.labelled), options.seed)
-    own = {f.name: getattr(training, f.name) for f in fields(Fit)}
+    own = {f.name: getattr(training, f.name) for f in fields(Fit)} | training.update_rule(Supervised)._asdict()
     own |= {"batch_size": config.batch_size, "policy": policy, "method": options.task, "init": str(options.run)}
     if config.rule:
         own |= {"epochs": round(config.rule.steps * config.batch_size / len(opened.train.labelled), 1)}

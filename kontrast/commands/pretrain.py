@@ -116,7 +116,7 @@ def settings(options: Pretrain) -> dict[str, Any]:
     """The run's settings as flags at rest: the content of `config.yaml`, which `--recipe` reads."""
     flat = {key: value for key, value in vars(options).items() if key not in ("config", "out", "resume")}
     flat["data"] = data_name(options.data)
-    flat |= zip(("optimiser", "lr", "weight_decay"), options.update_rule(METHODS[options.method]), strict=True)
+    flat |= options.update_rule(METHODS[options.method])._asdict()
     return {**flat, **asdict(options.config or METHODS[options.method].Config())}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,15 @@ log = logging.getLogger("kontrast")
 Evaluate = Callable[[Encoder], dict[str, float]]
 
 
+class UpdateRule(NamedTuple):
+    """How weights are changed."""
+
+    optimiser: OptimiserName
+    lr: float
+    """For a batch of 256."""
+    weight_decay: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """How long and how to train."""
@@ -74,9 +83,9 @@ class Fit:
     keep_every: int = 0
     """Epochs between snapshots of the encoder that are kept; 0 for none."""
 
-    def update_rule(self, method: type[Method]) -> tuple[OptimiserName, float, float]:
-        """Optimiser, rate and decay: those asked for, or else the method's own."""
-        return (
+    def update_rule(self, method: type[Method]) -> UpdateRule:
+        """What is asked for, or else the method's own."""
+        return UpdateRule(
             method.optimiser if self.optimiser is None else self.optimiser,
             method.lr if self.lr is None else self.lr,
             method.weight_decay if self.weight_decay is None else self.weight_decay,
@@ -197,9 +206,9 @@ class _Run:
         self.dtype = choose_precision(config.precision, self.device)
         method.to(self.device)
         torch.manual_seed(config.seed)
-        optimiser, lr, decay = config.update_rule(type(method))
-        rate = lr * min(loader.batch_size, len(loader.data)) / 256
-        self.optimiser = build(optimiser, method.parameter_groups(rate), decay)
+        rule = config.update_rule(type(method))
+        rate = rule.lr * min(loader.batch_size, len(loader.data)) / 256
+        self.optimiser = build(rule.optimiser, method.parameter_groups(rate), rule.weight_decay)
         self.scaler = self.new_scaler()
         self.passes = _Passes(method)
         self.before: dict[str, float] = {}
