@@ -485,7 +485,7 @@ def _in_modal_among_equals(image: Tensor, text: Tensor, text_id: Tensor) -> tupl
     """
     inverse, counts = _numbered(text_id)
     order, total = inverse.argsort(stable=True), image.new_zeros(())
-    for count in counts[counts > 1].unique().tolist():
+    for count in sorted(set(counts[counts > 1].tolist())):
         rows = order[counts[inverse[order]] == count].view(-1, count)
         i, t = image[rows], text[rows]
         total = total + (_products(i, i) - _products(t, t)).square().sum()
