@@ -279,6 +279,7 @@ def _image_set(
         groups=known.groups,
         group_names=known.group_names,
         parts=known.parts,
+        texts=known.texts,
         skipped=(),
         fingerprint=digest,
     )
