@@ -19,13 +19,13 @@ class Batch:
     index: Tensor | None = None
     """`(n,)` int64, the position of each image in its data set."""
     text: tuple[str, ...] | None = None
-    """`n` texts, one an image."""
+    """`(n,)` one text of each image."""
 
     def __len__(self) -> int:
         return len(self.image)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device; integers stay integers on the way."""
+        """The same batch on another device; integers stay integers on the way, and texts where they are."""
         label, index = (t if t is None else t.to(device, non_blocking=True) for t in (self.label, self.index))
         return Batch(image=self.image.to(device, non_blocking=True), label=label, index=index, text=self.text)
 
