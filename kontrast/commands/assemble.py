@@ -33,6 +33,7 @@ from kontrast.methods import METHODS, Method
 from kontrast.nn.classifier import is_classifier
 from kontrast.nn.encoders import Encoder, Stem, encoder
 from kontrast.nn.norms import Affine, kind
+from kontrast.nn.text import text_tower
 
 log = logging.getLogger("kontrast")
 
@@ -288,7 +289,8 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
     """The method of that name around an encoder; `config` is its `Config`, or None for the defaults.
 
     Raises:
-        InputError: The method learns from labels, and the data have none, or only one class.
+        InputError: The method learns from labels, and the data have none, or only one class; or from texts, and
+            there are none, or all are equal.
     """
     method = METHODS[named(name, METHODS, "method")]
     if method.prefers_batch_norm and kind(built.net) == "group":
@@ -297,6 +299,8 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
             "standardisation BYOL did well in Richemond et al., 2020); --norm batch converts it",
             name,
         )
+    if method.reads_texts:
+        return method(built, policy, config, text=text_tower(_texts_apart(name, data)))  # type: ignore[call-arg]
     if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]
     require_labels(data, name, method.without_labels)
@@ -306,6 +310,21 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
             f"{data.classes[data.labels[data.labelled[0]]]!r}, so label images of another class"
         )
     return method(built, policy, config, num_classes=len(data.classes))  # type: ignore[call-arg]
+
+
+def _texts_apart(name: str, data: ImageSet) -> list[str]:
+    """All texts of the images, for a tower to learn its subwords from."""
+    if data.texts is None:
+        raise InputError(
+            f"{name} learns from images with texts; {data.name} has none, so give a table with a column text"
+        )
+    texts = [text for known in data.texts for text in known]
+    if len(set(texts)) < 2:
+        raise InputError(
+            f"{name} learns which text belongs to which image, so they must differ; all {len(texts)} of {data.name} are "
+            f"{texts[0][:60]!r}, so choose another column of text"
+        )
+    return texts
 
 
 def has_read_labels(settings: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,8 @@ class CLIP(Method):
     and that an image is to another's text as the other is to its own, the sum of (<I_j, T_k> - <I_k, T_j>)^2. On
     several processes, each makes its own rows against the pairs of all, and the mean over processes is the whole.
     """
+
+    reads_texts: ClassVar[bool] = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
