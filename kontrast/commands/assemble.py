@@ -321,8 +321,8 @@ def _texts_apart(name: str, data: ImageSet) -> list[str]:
     texts = [text for known in data.texts for text in known]
     if len(set(texts)) < 2:
         raise InputError(
-            f"{name} learns which text belongs to which image, so they must differ; all {len(texts)} of {data.name} are "
-            f"{texts[0][:60]!r}, so choose another column of text"
+            f"{name} learns which text belongs to which image, so texts must differ; all {len(texts)} of {data.name} "
+            f"are {texts[0][:60]!r}, so choose another column of text"
         )
     return texts
 
