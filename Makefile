@@ -37,6 +37,7 @@ bench: $(DONE)
 	$(BIN)/python benchmarks/methods.py --batch-size 32 --rounds 5
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/loss_memory.py
+	$(BIN)/python benchmarks/clip_memory.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/start.py

@@ -16,6 +16,7 @@ import kontrast.study  # noqa: F401  # both packages become callable below
 _HOME = {
     "BYOL": "kontrast.methods",
     "Batch": "kontrast.batch",
+    "CLIP": "kontrast.methods",
     "EBCLR": "kontrast.methods",
     "Fit": "kontrast.train",
     "InputError": "kontrast.errors",
@@ -42,6 +43,7 @@ _HOME = {
 __all__ = [  # noqa: RUF022  # plain order, as a test holds
     "BYOL",
     "Batch",
+    "CLIP",
     "EBCLR",
     "Fit",
     "InputError",

@@ -18,14 +18,16 @@ class Batch:
     """`(n,)` int64 with -1 for "no label", or `(n, classes)` float in {0, 1, NaN} for multi-label data."""
     index: Tensor | None = None
     """`(n,)` int64, the position of each image in its data set."""
+    text: tuple[str, ...] | None = None
+    """`(n,)` one text of each image."""
 
     def __len__(self) -> int:
         return len(self.image)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device; integers stay integers on the way."""
+        """The same batch on another device; integers stay integers on the way, and texts where they are."""
         label, index = (t if t is None else t.to(device, non_blocking=True) for t in (self.label, self.index))
-        return Batch(image=self.image.to(device, non_blocking=True), label=label, index=index)
+        return Batch(image=self.image.to(device, non_blocking=True), label=label, index=index, text=self.text)
 
 
 def as_float(image: Tensor) -> Tensor:

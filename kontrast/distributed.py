@@ -1,6 +1,7 @@
 """What this process is and may use: its place among others, its cores. The only reader of the launcher's environment.
 
-One process for now; methods already speak as if there were more.
+Commands start one process for now; methods already speak as if there were more, and a process group that a program of
+one's own has started is heeded.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
 from kontrast.errors import InputError
 
@@ -42,12 +44,12 @@ def start() -> None:
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return dist.get_rank() if _is_group() else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
     """Number of processes."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return dist.get_world_size() if _is_group() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main() -> bool:
@@ -55,9 +57,55 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def gather(embedding: Tensor) -> Tensor:
-    """Embeddings `(n, d)` of all processes, stacked in order of rank: on one process, the embedding itself."""
-    return embedding
+def gather(rows: Tensor) -> Tensor:
+    """Rows `(n, ...)` of all processes, stacked in order of rank: on one process, the tensor itself.
+
+    Processes may bring different numbers of rows. The gradient of one's own rows is the sum of what all processes have
+    for them, so that with gradients averaged over processes the mean of their losses has its exact gradient.
+    """
+    if not _is_group():
+        return rows
+    gathered: Tensor = _Gather.apply(rows, _counts(rows))  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def place(rows: Tensor) -> tuple[int, int]:
+    """Where one's own rows `(n, ...)` begin among those that `gather` stacks, and how many these are: 0 and n alone."""
+    if not _is_group():
+        return 0, len(rows)
+    counts = _counts(rows)
+    return sum(counts[: dist.get_rank()]), sum(counts)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows are filled up to the same number on their way, since collectives take equal shapes."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts  # type: ignore[attr-defined]
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grad: Tensor) -> tuple[Tensor, None]:
+        total, counts = grad[0].contiguous().clone(), ctx.counts  # type: ignore[attr-defined]
+        dist.all_reduce(total)  # and not reduce_scatter, whose parts would have to be equal
+        return torch.split(total, counts)[dist.get_rank()], None
+
+
+def _is_group() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _counts(rows: Tensor) -> list[int]:
+    """How many rows each process has."""
+    own = torch.tensor([len(rows)], device=rows.device)
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own)
+    return [int(part) for part in parts]
 
 
 def allowed_cores(group: Path = CPU_GROUP) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 SIMILARITIES = 2**22
 """The most that are made in one product, 16 MiB of float32, of which autograd holds about four copies."""
 Normalization = Literal["pairs", "rows"]
+Duplicates = Literal["ignore", "mask", "multi_positive"]
 Reduction = Literal["mean", "sum"]
 
 
@@ -177,10 +178,13 @@ def clip(
     temperature: float | Tensor,
     columns: tuple[Tensor, Tensor] | None = None,
     offset: int = 0,
+    duplicates: Duplicates = "ignore",
+    text_id: Tensor | None = None,
 ) -> Tensor:
     """Each image picks its text among all texts and each text its image among all images; the mean of both.
 
-    Source: Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*, ICML 2021.
+    Source: Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*, ICML 2021; for
+    several positives Yang et al., *Unified Contrastive Learning in Image-Text-Label Space*, CVPR 2022.
 
     Args:
         image: `(n, d)`, embeddings of images.
@@ -189,12 +193,17 @@ def clip(
         columns: All images and all texts, `(m, d)` each, of which `image` and `text` are a block of rows: the mean over
             equal blocks is the loss of the whole. Without them, the rows are all there is.
         offset: Row of `columns` at which the block begins.
+        duplicates: What pairs with equal texts are to each other: `"ignore"`, negatives like all others; `"mask"`,
+            nothing; `"multi_positive"`, positives, among which the target is spread evenly.
+        text_id: `(m,)` int64, the same for equal texts and for no others; only `"ignore"` does without.
 
     Returns:
-        Scalar, the mean over the n pairs; log(m) for embeddings that say nothing. Memory is O(m d), not O(n m).
+        Scalar, the mean over the n pairs; log(m) for embeddings that say nothing. Memory is O(m d), not O(n m), and
+        with `"mask"` O(n g) besides, where the most frequent text occurs g times.
 
     Raises:
-        ValueError: Images and texts differ in shape, or the columns are no such matrices or have no such block.
+        ValueError: Images and texts differ in shape, the columns are no such matrices or have no such block, or
+            `text_id` is missing or of another length.
     """
     image, text, all_image, all_text = _block_of_pairs(image, text, columns)
     if not 0 <= offset <= len(all_image) - len(image):
@@ -202,10 +211,14 @@ def clip(
             f"the rows are a block of the columns; got {len(image)} rows from offset {offset} on, "
             f"and {len(all_image)} columns"
         )
-    own = slice(offset, offset + len(image))
-    left_out = torch.arange(len(all_image), device=image.device)[own, None]
-    to_text = _picking(image / temperature, all_text[own], all_text, left_out)
-    to_image = _picking(text / temperature, all_image[own], all_image, left_out)
+    own, directions = slice(offset, offset + len(image)), ((image, all_text), (text, all_image))
+    if duplicates == "multi_positive":
+        text_id = _checked_id(text_id, all_image)
+        to_text, to_image = (_sharing(query / temperature, key, text_id, own) for query, key in directions)
+    else:
+        rows = torch.arange(len(all_image), device=image.device)[own, None]
+        left_out = rows if duplicates == "ignore" else _rows_of_equals(_checked_id(text_id, all_image), own)
+        to_text, to_image = (_picking(query / temperature, key[own], key, left_out) for query, key in directions)
     return (to_text + to_image) / 2
 
 
@@ -215,6 +228,7 @@ def cyclic_in_modal(
     *,
     normalization: Normalization = "pairs",
     columns: tuple[Tensor, Tensor] | None = None,
+    text_id: Tensor | None = None,
 ) -> Tensor:
     """Two images should be as similar as their two texts: the sum over j, k of (<I_j, I_k> - <T_j, T_k>)^2.
 
@@ -227,14 +241,18 @@ def cyclic_in_modal(
             `"pairs"`, n (n - 1), so that it does not. A weight for "pairs" is n - 1 times that for "rows".
         columns: All images and all texts, `(m, d)` each, of which `image` and `text` are a block of rows: k runs over
             these, and m - 1 stands for n - 1. The mean over equal blocks is the loss of the whole.
+        text_id: `(m,)` int64, the same for equal texts and for no others: such j and k are then left out of the sum,
+            which would make their images one, and of the n (n - 1). Without it, none are.
 
     Returns:
-        Scalar; 0 for a single pair. The temperature plays no part. Memory is O(m d).
+        Scalar; 0 for a single pair. The temperature plays no part. Memory is O(m d), and with `text_id` O(m g) besides,
+        where the most frequent text occurs g times.
 
     Raises:
-        ValueError: Images and texts differ in shape, or the columns do.
+        ValueError: Images and texts differ in shape, or the columns do, or `text_id` is of another length.
     """
-    return _cyclic(image, text, columns, normalization, sign=1)
+    pairs = _block_of_pairs(image, text, columns)
+    return _cyclic(*pairs, normalization, sign=1, text_id=None if text_id is None else _checked_id(text_id, pairs[2]))
 
 
 def cyclic_cross_modal(
@@ -260,7 +278,7 @@ def cyclic_cross_modal(
     Raises:
         ValueError: Images and texts differ in shape, or the columns do.
     """
-    return _cyclic(image, text, columns, normalization, sign=-1)
+    return _cyclic(*_block_of_pairs(image, text, columns), normalization, sign=-1)
 
 
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
@@ -334,6 +352,29 @@ def _picking(query: Tensor, positive: Tensor, key: Tensor, left_out: Tensor) -> 
     return -F.logsigmoid(own - _logsumexp(query, key, left_out)).mean()
 
 
+def _sharing(query: Tensor, key: Tensor, text_id: Tensor, own: slice) -> Tensor:
+    """Mean of -log of the positives' shares, averaged over all keys that have a query's text."""
+    inverse, counts = _numbered(text_id)
+    mean = key.new_zeros(len(counts), key.shape[1]).index_add(0, inverse, key) / counts[:, None]
+    none = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
+    each: Tensor = _logsumexp(query, key, none) - (query * mean[inverse[own]]).sum(1)
+    return each.mean()
+
+
+def _rows_of_equals(text_id: Tensor, own: slice) -> Tensor:
+    """For each of one's own rows all rows with its text, itself included, `(n, g)`; some twice to fill the width."""
+    inverse, counts = _numbered(text_id)
+    first, mine = counts.cumsum(0) - counts, inverse[own]
+    step = torch.arange(int(counts.max()), device=text_id.device).minimum(counts[mine, None] - 1)
+    return inverse.argsort(stable=True)[first[mine, None] + step]
+
+
+def _numbered(text_id: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row the number of its text, from 0, and how often each text occurs."""
+    _, inverse, counts = text_id.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    return inverse, counts
+
+
 def _logsumexp(query: Tensor, key: Tensor, left_out: Tensor) -> Tensor:
     """For each query `(n, d)` the log-sum-exp of its products with keys `(m, d)` but those of `left_out` `(n, any)`."""
     if len(query) * len(key) <= SIMILARITIES:
@@ -400,28 +441,55 @@ def _leave_out(products: Tensor, left_out: Tensor) -> Tensor:
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of rows `(n, m)`, in full precision: a temperature of 0.05 needs more than the 8 bits of bf16."""
+    """Inner products of rows `(..., n, m)`, in full precision: a temperature of 0.05 needs more than 8 bits."""
     with torch.autocast(a.device.type, enabled=False):
-        return a @ b.T
+        return a @ b.mT
 
 
 def _cyclic(
-    image: Tensor, text: Tensor, columns: tuple[Tensor, Tensor] | None, normalization: Normalization, *, sign: int
+    image: Tensor,
+    text: Tensor,
+    all_image: Tensor,
+    all_text: Tensor,
+    normalization: Normalization,
+    *,
+    sign: int,
+    text_id: Tensor | None = None,
 ) -> Tensor:
-    """Both cyclic terms, of sums s = I + T and differences e = I - T, so that nothing large cancels where I is near T.
+    """Both cyclic terms; pairs of equal texts are subtracted, a block's share of them from each block."""
+    total, kept = _cyclic_sum(image, text, all_image, all_text, sign), len(all_image) * (len(all_image) - 1)
+    share = len(image) / len(all_image)
+    if text_id is not None:
+        among_equals, num_equals = _in_modal_among_equals(all_image, all_text, text_id)
+        total, kept = (total - share * among_equals).clamp(min=0), kept - num_equals
+    return total / (len(image) if normalization == "rows" else max(share * kept, 1))
+
+
+def _cyclic_sum(image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor, sign: int) -> Tensor:
+    """Of sums s = I + T and differences e = I - T, so that nothing large cancels where I is near T.
 
     With x = <e_j, s_k> and y = <s_j, e_k>, by algebra <I_j, I_k> - <T_j, T_k> = (x + y) / 2 and
     <I_j, T_k> - <I_k, T_j> = (x - y) / 2. Sums of x^2, y^2 and x y over all pairs follow from d x d matrices.
     """
-    image, text, all_image, all_text = _block_of_pairs(image, text, columns)
     s, e, all_s, all_e = image + text, image - text, all_image + all_text, all_image - all_text
     if len(all_s) > s.shape[1]:
         squares = (_gram(e, e) * _gram(all_s, all_s) + _gram(s, s) * _gram(all_e, all_e)).sum()
-        total = squares + 2 * sign * (_gram(e, s) * _gram(all_s, all_e)).sum()
-    else:
-        total = (_products(e, all_s) + sign * _products(s, all_e)).square().sum()
-    others = max(len(all_s) - 1, 1) if normalization == "pairs" else 1
-    return total / (4 * len(s) * others)
+        return (squares + 2 * sign * (_gram(e, s) * _gram(all_s, all_e)).sum()) / 4
+    return (_products(e, all_s) + sign * _products(s, all_e)).square().sum() / 4
+
+
+def _in_modal_among_equals(image: Tensor, text: Tensor, text_id: Tensor) -> tuple[Tensor, int]:
+    """The sum of the in-modal term over ordered pairs of two rows of one text, and their number.
+
+    Texts that occur equally often are multiplied together.
+    """
+    inverse, counts = _numbered(text_id)
+    order, total = inverse.argsort(stable=True), image.new_zeros(())
+    for count in sorted(set(counts[counts > 1].tolist())):
+        rows = order[counts[inverse[order]] == count].view(-1, count)
+        i, t = image[rows], text[rows]
+        total = total + (_products(i, i) - _products(t, t)).square().sum()
+    return total, int((counts * (counts - 1)).sum())
 
 
 def _gram(a: Tensor, b: Tensor) -> Tensor:
@@ -460,6 +528,13 @@ def _check_pairs(a: Tensor, b: Tensor) -> None:
             f"the two views of each image are compared, so both have one shape (n, d); "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
+
+
+def _checked_id(text_id: Tensor | None, all_image: Tensor) -> Tensor:
+    if text_id is None or text_id.shape != all_image.shape[:1]:
+        seen = "none" if text_id is None else f"shape {tuple(text_id.shape)}"
+        raise ValueError(f"equal texts are known by one text_id for each of the {len(all_image)} columns; got {seen}")
+    return text_id
 
 
 def _check_rows(name: str, rows: Tensor, query: Tensor, key: Tensor) -> None:

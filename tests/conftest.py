@@ -1,6 +1,8 @@
 """Fixtures for all tests: a cache of their own, and the real digits."""
 
 import os
+import subprocess
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are faster on one thread, here and in the processes that tests start
 
@@ -49,3 +51,32 @@ class Allocations(TorchDispatchMode):
 def allocations():
     """Inside `with allocations:`, how large a single tensor becomes."""
     return Allocations()
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """Runs Python code in several processes of one gloo group; what each leaves in `result` comes back, by rank.
+
+    The code finds `rank` and `num`, and torch's group is started.
+    """
+
+    def run(code, num=2):
+        head = (
+            "import sys, torch\nfrom torch import distributed as dist\nrank, num = map(int, sys.argv[1:3])\n"
+            "dist.init_process_group('gloo', init_method=sys.argv[3], rank=rank, world_size=num)\n"
+        )
+        tail = "\ntorch.save(result, sys.argv[4])\ndist.destroy_process_group()\n"
+        (tmp_path / "code.py").write_text(head + code + tail, encoding="utf-8")
+        store = f"file://{tmp_path}/store"
+        outs = [tmp_path / f"result{rank}.pth" for rank in range(num)]
+        started = [
+            subprocess.Popen(
+                [sys.executable, tmp_path / "code.py", str(rank), str(num), store, out], stderr=subprocess.PIPE
+            )
+            for rank, out in enumerate(outs)
+        ]
+        said = [process.communicate(timeout=300)[1].decode() for process in started]
+        assert not any(process.returncode for process in started), "\n".join(said)
+        return [torch.load(out, weights_only=True) for out in outs]
+
+    return run

@@ -109,3 +109,27 @@ def test_memory_freed_stays_for_the_next_step_unless_the_user_has_settings_of_he
     if left_alone < 1000:
         pytest.skip("this system gives memory in huge pages, so that there is nothing to save")
     assert faults() < left_alone / 10
+
+
+def test_gathered_rows_are_all_in_order_of_rank_and_their_gradient_is_the_sum_over_processes(processes):
+    """Of 3, 1 and 2 rows; process r weighs all rows by r + 1, so that each has the gradient 1 + 2 + 3."""
+    found = processes(
+        "from kontrast import distributed\n"
+        "x = torch.arange(12.).view(6, 2).split([3, 1, 2])[rank].clone().requires_grad_()\n"
+        "gathered = distributed.gather(2 * x)\n"
+        "((rank + 1) * gathered * torch.arange(6.)[:, None]).sum().backward()\n"
+        "numbers = distributed.gather(torch.full((rank + 1,), 2**62 + rank))\n"
+        "told = [*distributed.place(x), distributed.rank(), distributed.world_size(), distributed.is_main()]\n"
+        "result = {'gathered': gathered.detach(), 'grad': x.grad, 'told': told, 'numbers': numbers}",
+        num=3,
+    )
+    grads = (2 * (1 + 2 + 3) * torch.arange(6.0))[:, None].expand(6, 2).split([3, 1, 2])
+    for rank, (one, grad) in enumerate(zip(found, grads, strict=True)):
+        assert torch.equal(one["gathered"], 2 * torch.arange(12.0).view(6, 2))
+        assert torch.equal(one["grad"], grad)
+        assert one["told"] == [(0, 3, 4)[rank], 6, rank, 3, rank == 0]
+        assert one["numbers"].tolist() == [2**62, *[2**62 + 1] * 2, *[2**62 + 2] * 3]
+
+
+def test_alone_ones_rows_are_the_only_ones():
+    assert distributed.place(torch.ones(4, 3)) == (0, 4)

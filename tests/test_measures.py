@@ -92,3 +92,22 @@ def test_measures_of_bf16_embeddings_are_those_of_the_same_values_in_float32():
     embedding = normal(40, 8).bfloat16()
     for measure in (measures.spread, measures.effective_rank, measures.uniformity):
         assert float(measure(embedding)) == pytest.approx(float(measure(embedding.float())), rel=1e-6)
+
+
+def test_cross_uniformity_and_the_two_measures_of_labels_equal_their_definition_in_plain_loops(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    image, text = torch.randn(9, 4, generator=generator), 3 * torch.randn(9, 4, generator=generator)
+    a, b = (torch.nn.functional.normalize(each, dim=1) for each in (image, text))
+    pairs = [math.exp(-2 * float((a[j] - b[k]).square().sum())) for j in range(9) for k in range(j)]
+    for block in (1, 20, 2**24):
+        monkeypatch.setattr(measures, "_BLOCK", block)
+        assert float(measures.cross_uniformity(image, text)) == pytest.approx(
+            math.log(sum(pairs) / len(pairs)), rel=1e-5
+        )
+    classes, label = text[:3], torch.tensor([0, 1, 2, 2, 2, 1, 0, 0, 2])
+    aligned = [float(a[j] @ b[label[j]]) for j in range(9)]
+    assert float(measures.label_alignment(image, classes, label)) == pytest.approx(sum(aligned) / 9, rel=1e-5)
+    others = [math.exp(-float(a[j] @ b[label[k]])) for j in range(9) for k in range(9) if j != k]
+    assert float(measures.label_uniformity(image, classes, label)) == pytest.approx(
+        math.log(sum(others) / 72), rel=1e-5
+    )

@@ -26,12 +26,14 @@ from kontrast.commands.lineage import check_leaks
 from kontrast.commands.pretrained import weights_of
 from kontrast.data import ImageSet, hold_out
 from kontrast.data.reading import Axis, Reading
+from kontrast.data.tabular import Columns
 from kontrast.errors import InputError
 from kontrast.files import whole_file
 from kontrast.methods import METHODS, Method
 from kontrast.nn.classifier import is_classifier
 from kontrast.nn.encoders import Encoder, Stem, encoder
 from kontrast.nn.norms import Affine, kind
+from kontrast.nn.text import text_tower
 
 log = logging.getLogger("kontrast")
 
@@ -43,8 +45,9 @@ class DataOptions:
     data: str
     """A folder of pictures, DICOM files or volumes, a table with a column `path`, an .npz of arrays, or `sample:NAME`.
 
-    Also one volume or DICOMDIR, a known data set's folder as `NAME:FOLDER` (acdc, brats, ham10000, iu-xray, kermany,
-    mimic-cxr, mmwhs, nih-chest), and from Python an `ImageSet` or a torch `Dataset`.
+    Texts are those of the table's column `text`, or of .txt files beside the images. Also shards of WebDataset, one
+    volume or DICOMDIR, a known data set's folder as `NAME:FOLDER` (acdc, brats, ham10000, iu-xray, kermany, mimic-cxr,
+    mmwhs, nih-chest), and from Python an `ImageSet` or a torch `Dataset`.
     """
     labels: Path | None = None
     """Table with columns `path,label` and, if you have them, `group` (patient, lesion, volume) and `split`."""
@@ -67,6 +70,13 @@ class DataOptions:
     """Take DICOM's secondary captures for images; some collections of radiographs are stored as such."""
     n4: bool = False
     """Correct the bias field of volumes first (N4, needs SimpleITK; slow)."""
+    image_column: str | None = None
+    """Column of a table that names the files; by default path, else image, else filepath."""
+    text_column: str | None = None
+    """Column of a table that says what they show; by default text, else caption, else title beside filepath."""
+    delimiter: str | None = None
+    """What parts the columns of a CSV, one character or `tab`; by default comma, semicolon or tab, as its first line
+    has it."""
     group_pattern: str | None = None
     """Regular expression whose brackets match what names the group in a file's name, such as 'person(\\d+)'."""
     ignore_groups: bool = False
@@ -76,7 +86,7 @@ class DataOptions:
     limit: int | None = None
     """Use only so many images, always the same ones, in proportion to the classes."""
     max_unreadable: float = 0.01
-    """Share of files that may be unreadable; they are named and skipped."""
+    """Share of files that may be unreadable, and of pairs that may lack image or text; they are named and skipped."""
 
 
 NormChoice = Literal["own", "batch", "group", "sync", "none"]
@@ -133,6 +143,7 @@ def open_data(options: DataOptions) -> ImageSet:
         reading=_reading(options),
         group_pattern=options.group_pattern,
         alias_paths=options.alias_paths,
+        columns=Columns(image=options.image_column, text=options.text_column, delimiter=options.delimiter),
     )
     found = replace(found, may_cut_groups=options.ignore_groups)
     return found if options.limit is None else _limited(found, options.limit)
@@ -179,6 +190,33 @@ def require_labels(data: ImageSet, what: str, instead: str = "") -> None:
     if not len(data.labelled):
         way_out = f"name a table with --labels{instead and ', or '}{instead}"
         raise InputError(f"{what} needs labels; {data.name} has none, so {way_out}")
+
+
+def require_texts(data: ImageSet, what: str) -> None:
+    """Refuse to go on without texts that tell images apart.
+
+    Args:
+        data: The images.
+        what: What needs texts.
+
+    Raises:
+        InputError: There are none, or all images have the same.
+    """
+    if data.texts is None:
+        raise InputError(
+            f"{what} needs a text of each image; {data.name} has none, so name a table with columns image,text as the "
+            "data, or put a .txt file of the same name beside each image"
+        )
+    if len(set(map(frozenset, data.texts))) < 2:
+        raise InputError(
+            f"{what} learns which text belongs to which image, so texts must differ; all {len(data)} images of "
+            f"{data.name} have {_quoted(data.texts[0][0])}, which fits each as well as any other and leaves nothing to "
+            "contrast: give each image its own text, or name another column with --text-column"
+        )
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def check_test(test: ImageSet) -> None:
@@ -251,7 +289,8 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
     """The method of that name around an encoder; `config` is its `Config`, or None for the defaults.
 
     Raises:
-        InputError: The method learns from labels, and the data have none, or only one class.
+        InputError: The method learns from labels, and the data have none, or only one class; or from texts, and
+            there are none, or all are equal.
     """
     method = METHODS[named(name, METHODS, "method")]
     if method.prefers_batch_norm and kind(built.net) == "group":
@@ -260,6 +299,8 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
             "standardisation BYOL did well in Richemond et al., 2020); --norm batch converts it",
             name,
         )
+    if method.reads_texts:
+        return method(built, policy, config, text=text_tower(_texts_apart(name, data)))  # type: ignore[call-arg]
     if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]
     require_labels(data, name, method.without_labels)
@@ -269,6 +310,21 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
             f"{data.classes[data.labels[data.labelled[0]]]!r}, so label images of another class"
         )
     return method(built, policy, config, num_classes=len(data.classes))  # type: ignore[call-arg]
+
+
+def _texts_apart(name: str, data: ImageSet) -> list[str]:
+    """All texts of the images, for a tower to learn its subwords from."""
+    if data.texts is None:
+        raise InputError(
+            f"{name} learns from images with texts; {data.name} has none, so give a table with a column text"
+        )
+    texts = [text for known in data.texts for text in known]
+    if len(set(texts)) < 2:
+        raise InputError(
+            f"{name} learns which text belongs to which image, so texts must differ; all {len(texts)} of {data.name} "
+            f"are {texts[0][:60]!r}, so choose another column of text"
+        )
+    return texts
 
 
 def has_read_labels(settings: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from kontrast.data.audit import findings as audit
 from kontrast.data.audit import values
 from kontrast.data.audit.findings import Finding, Item
 from kontrast.data.audit.leaks import Copies, find_copies
-from kontrast.data.table import read_table
+from kontrast.data.tabular import read_table
 from kontrast.errors import InputError
 from kontrast.evaluate.doubts import LOOKED_AT, doubts, neighbours
 from kontrast.evaluate.stored import stored_features
@@ -221,12 +222,21 @@ def _doubted(data: ImageSet, near: NDArray[np.int64]) -> Finding | None:
 
 def _facts(data: ImageSet, copies: Copies) -> dict[str, str]:
     facts = {"Data": data.name, "Images": f"{len(data):,}", "Fingerprint": data.fingerprint[:12]}
+    if data.texts is not None:
+        facts["Texts"] = _told_by(data.texts)
     if data.groups is not None:
         facts["Groups"] = f"{len(np.unique(data.groups)):,}"
         alike = audit.within_groups(data, copies)
         if alike:
             facts["Near-duplicate pairs within groups"] = f"{alike:,}, as is natural"
     return facts
+
+
+def _told_by(texts: tuple[tuple[str, ...], ...]) -> str:
+    """How many texts there are, how many of them differ, and how many images share one with another."""
+    owners = Counter(text for known in texts for text in known)
+    shared = sum(any(owners[text] > 1 for text in known) for known in texts)
+    return f"{owners.total():,}, {len(owners):,} of them different; {shared:,} images share one with another image"
 
 
 def _sides(checked: Checked) -> tuple[str, ...]:

@@ -40,10 +40,12 @@ def provenance(data: ImageSet) -> dict[str, Any]:
 
 
 def _annotations_fingerprint(data: ImageSet) -> str:
-    """SHA-256 (hex) over which images of the whole set these are, and their classes, labels and groups."""
+    """SHA-256 (hex) over which images of the whole set these are, and their classes, labels, groups and texts."""
     digest = hashlib.sha256("\0".join(data.classes).encode("utf-8", "surrogateescape"))
     for array in (data.rows, data.labels, data.groups):
         digest.update(b"none" if array is None else array.tobytes())
+    for texts in data.texts or ():
+        digest.update("\0".join([str(len(texts)), *texts, ""]).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

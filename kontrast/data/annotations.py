@@ -27,7 +27,7 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Annotations:
-    """Labels, groups and parts of `n` images, as `ImageSet` keeps them; None where nothing is known."""
+    """Labels, groups, parts and texts of `n` images, as `ImageSet` keeps them; None where nothing is known."""
 
     labels: NDArray[Any] | None = None
     classes: tuple[str, ...] = ()
@@ -35,6 +35,7 @@ class Annotations:
     group_names: tuple[str, ...] = ()
     """Name of each group's code, "" for an image that is a group of its own."""
     parts: NDArray[np.str_] | None = None
+    texts: tuple[tuple[str, ...], ...] | None = None
 
     def take(self, positions: NDArray[np.int64]) -> Annotations:
         """Of the images at `positions`, of which the same may stand there many times."""
@@ -43,6 +44,7 @@ class Annotations:
             labels=None if self.labels is None else self.labels[positions],
             groups=None if self.groups is None else self.groups[positions],
             parts=None if self.parts is None else self.parts[positions],
+            texts=None if self.texts is None else tuple(self.texts[position] for position in positions),
         )
 
 

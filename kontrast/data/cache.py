@@ -83,17 +83,19 @@ def decoded(
     folder = _remembered(memo, root)
     if folder is None:
         scans = scan(listing.sources, how)
-        _refuse(names, reasons(scans, is_left_out=False), reasons(scans, is_left_out=True), max_unreadable)
+        _refuse(listing, names, reasons(scans, is_left_out=False), reasons(scans, is_left_out=True), max_unreadable)
         layout = plan(headers(names, scans), size=size, channels=channels, background=listing.background)
         decoding = Decoding(listing=listing, scans=scans, layout=layout, how=how)
         folder = _found_or_decoded(decoding, root, aliases, key)
         _write_text(memo, folder.name)
     found = load(folder)
-    _refuse(names, found.skipped, found.left_out, max_unreadable)
+    _refuse(listing, names, found.skipped, found.left_out, max_unreadable)
     return found
 
 
-def _refuse(names: Sequence[str], skipped: dict[int, str], left_out: dict[int, str], share: float) -> None:
+def _refuse(
+    listing: FileListing, names: Sequence[str], skipped: dict[int, str], left_out: dict[int, str], share: float
+) -> None:
     """Raises when too many files are unreadable, or when rules leave out all others."""
     total = len(names) - len(left_out)
     if left_out and not total:
@@ -102,7 +104,8 @@ def _refuse(names: Sequence[str], skipped: dict[int, str], left_out: dict[int, s
             f"data must hold images; all {len(left_out)} files are left out by rule ({names[first]}: "
             f"{left_out[first]}): point to files that are images to learn from"
         )
-    refuse_too_many([(names[position], reason) for position, reason in skipped.items()], total, share)
+    bad = [(names[position], listing.with_row(position, reason)) for position, reason in skipped.items()]
+    refuse_too_many(bad, total, share)
 
 
 def _found_or_decoded(decoding: Decoding, root: Path, aliases: Aliases, key: str) -> Path:

@@ -6,8 +6,11 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kontrast.data.annotations import PARTS, Annotations, class_codes, part_names
 from kontrast.data.dicom.directory import list_dicomdir
@@ -17,6 +20,21 @@ from kontrast.errors import InputError
 _log = logging.getLogger("kontrast")
 _MASK = re.compile(r"[_-](d?seg|masks?|labels?|gt)$")
 """How the names of masks end, beside the volumes they belong to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpaired:
+    """A row of a table, or an image, that is left out since it lacks its image or text."""
+
+    name: str
+    """Of the image, as it is shown."""
+    reason: str
+    """In a few words, the same for all that lack the same."""
+    where: str = ""
+    """The row, such as "line 7"; "" for an image of a folder."""
+
+    def __str__(self) -> str:
+        return f"{self.where} ({self.name})" if self.where not in ("", self.name) else self.name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,10 +51,29 @@ class FileListing:
     """`(n,)` further files of each image, whose content is further channels of it; empty where nothing has any."""
     background: int = 0
     """Brightness, 0..255, around smaller images and behind transparent pixels: black, or white for drawings."""
+    where: tuple[str, ...] = ()
+    """`(n,)` the row that first names each image, such as "line 7"; empty where there is no table."""
+    unpaired: tuple[Unpaired, ...] = ()
+    """What a table or folder of pairs holds besides, and why it is left out."""
+
+    def take(self, positions: NDArray[np.int64]) -> FileListing:
+        """The images at `positions`."""
+        return replace(
+            self,
+            names=tuple(self.names[position] for position in positions),
+            paths=tuple(self.paths[position] for position in positions),
+            channels=tuple(self.channels[position] for position in positions) if self.channels else (),
+            where=tuple(self.where[position] for position in positions) if self.where else (),
+            annotations=self.annotations.take(positions),
+        )
 
     def files(self, position: int) -> tuple[Path, ...]:
         """All files of an image, or of the images of a volume, in the order of their channels."""
         return (self.paths[position], *(self.channels[position] if self.channels else ()))
+
+    def with_row(self, position: int, text: str) -> str:
+        """What is said of an image, after the row of the table that names it, if there is one."""
+        return f"{self.where[position]}: {text}" if self.where else text
 
     @property
     def sources(self) -> list[tuple[Path, ...]]:

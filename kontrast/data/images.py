@@ -95,6 +95,8 @@ class ImageSet:
     """Name of each file that is sound but no image to learn from, and the rule that says so."""
     facts: Facts | None = None
     """What the files said of each image; None for images that came as arrays."""
+    texts: tuple[tuple[str, ...], ...] | None = None
+    """`(n,)` one or more texts of each image; None where the data have none."""
     may_cut_groups: bool = False
     """Whether images of one group may come to lie on both sides of a split, because the user wants it so."""
 
@@ -134,16 +136,21 @@ class ImageSet:
             groups=None if self.groups is None else self.groups[chosen],
             parts=None if self.parts is None else self.parts[chosen],
             facts=None if self.facts is None else self.facts.take(chosen),
+            texts=None if self.texts is None else tuple(self.texts[position] for position in chosen),
         )
 
     def batch(self, positions: NDArray[np.integer[Any]]) -> Batch:
-        """The images at `positions` as tensors, integers as stored; `index` holds their rows in the whole set."""
+        """The images at `positions` as tensors, integers as stored, and the first text of each.
+
+        `index` holds their rows in the whole set.
+        """
         chosen = np.asarray(positions, dtype=np.int64)
         rows = self.rows[chosen]
         label = None if self.labels is None else torch.from_numpy(self.labels[chosen])
         if label is not None and label.is_floating_point():
             label = label.float()
-        return Batch(image=torch.from_numpy(self.pixels[rows]), label=label, index=torch.from_numpy(rows))
+        text = None if self.texts is None else tuple(self.texts[position][0] for position in chosen)
+        return Batch(image=torch.from_numpy(self.pixels[rows]), label=label, index=torch.from_numpy(rows), text=text)
 
     def with_labels(self, labels: NDArray[Any] | None, classes: tuple[str, ...]) -> ImageSet:
         """The same images under other labels.
@@ -156,6 +163,21 @@ class ImageSet:
         if labels is not None and labels.ndim == 2 and labels.shape[1] != len(classes):
             raise ValueError(f"every column is a class; got {labels.shape[1]} columns for {len(classes)} classes")
         return replace(self, labels=labels, classes=classes)
+
+    def with_texts(self, texts: Sequence[Sequence[str]] | None) -> ImageSet:
+        """The same images with other texts, one or more of each, or with none.
+
+        Raises:
+            ValueError: An image has none, or there are more or fewer than images.
+        """
+        if texts is None:
+            return replace(self, texts=None)
+        if len(texts) != len(self):
+            raise ValueError(f"every image has its own texts; got texts of {len(texts)} for {len(self)} images")
+        bad = [row for row, known in enumerate(texts) if isinstance(known, str) or not known or not all(known)]
+        if bad:
+            raise ValueError(f"every image has a sequence of one or more texts; image {bad[0]} has {texts[bad[0]]!r}")
+        return replace(self, texts=tuple(map(tuple, texts)))
 
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel on the scale 0..1, from at most 2,000 evenly spaced images."""

@@ -6,7 +6,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, tee
 from typing import TypeVar
 
 import numpy as np
@@ -37,7 +38,8 @@ Source = Callable[[Iterable[Positions]], Iterator[Batch]]
 class Loader:
     """Shuffled batches of `data`; `epoch(7)` is the same with or without epochs 0 to 6 before it, for resuming.
 
-    A batch larger than the data is one batch of all of them. How images reach the device has no part in what they are:
+    A batch larger than the data is one batch of all of them. Of several texts of an image, each epoch draws one. How
+    images reach the device has no part in what they are:
 
     - a GPU keeps a small set whole, as the integers that are stored, and picks batches there (`RESIDENT_SHARE`);
     - larger sets are gathered into pinned memory by two threads, three batches ahead, while it computes;
@@ -86,7 +88,21 @@ class Loader:
         if target not in self._sources:  # once a run: free memory is another matter when training has begun
             self._sources[target] = choose_source(self.data, target)
         rng = np.random.default_rng([self.seed, number])
-        yield from self._sources[target](self._mixed(rng) if self.labelled_share else self._shuffled(rng))
+        chunks = self._mixed(rng) if self.labelled_share else self._shuffled(rng)
+        if self.data.texts is None:
+            yield from self._sources[target](chunks)
+        else:
+            yield from self._with_texts(chunks, self._sources[target], number)
+
+    def _with_texts(self, chunks: Iterator[Positions], source: Source, number: int) -> Iterator[Batch]:
+        """The batches at these positions, with a text of each image that depends on seed, epoch and image alone."""
+        assert self.data.texts is not None
+        drawn = np.random.default_rng([self.seed, number, 1]).random(len(self.data))
+        counts = np.array([len(texts) for texts in self.data.texts])
+        chosen = np.floor(drawn * counts).astype(np.int64)
+        known, asked = tee(chunks)
+        for positions, batch in zip(known, source(asked), strict=True):
+            yield replace(batch, text=tuple(self.data.texts[at][chosen[at]] for at in positions))
 
     def _shuffled(self, rng: np.random.Generator) -> Iterator[Positions]:
         order = rng.permutation(len(self.data))
@@ -173,7 +189,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 def _pinned(batch: Batch) -> Batch:
     """The batch in memory that a GPU copies from by itself."""
     label, index = (t if t is None else t.pin_memory() for t in (batch.label, batch.index))
-    return Batch(image=batch.image.pin_memory(), label=label, index=index)
+    return replace(batch, image=batch.image.pin_memory(), label=label, index=index)
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:

@@ -21,17 +21,14 @@ from kontrast.data.cache import decoded
 from kontrast.data.decoding import Decoded
 from kontrast.data.folder import FileListing, list_file, list_folder
 from kontrast.data.images import ImageSet, fingerprint
+from kontrast.data.pairs import tell, with_texts_beside
 from kontrast.data.reading import Reading
 from kontrast.data.samples import PREFIX, SAMPLES, open_sample
+from kontrast.data.shards import is_shards, list_shards
+from kontrast.data.tabular import Columns
 from kontrast.errors import InputError
 
-READERS: dict[str, Callable[[Path], FileListing | ArrayListing]] = {
-    ".csv": table.list_table,
-    ".tsv": table.list_table,
-    ".parquet": table.list_table,
-    ".npz": list_npz,
-}
-"""How a file is read, by its suffix."""
+TABLES = {".csv", ".tsv", ".parquet"}
 _log = logging.getLogger("kontrast")
 
 
@@ -45,6 +42,7 @@ def open(
     reading: Reading | None = None,
     group_pattern: str | None = None,
     alias_paths: bool = False,
+    columns: Columns | None = None,
     cache: str | Path | None = None,
 ) -> ImageSet:
     """Opens images, decoded once into a cache on disk, or read into memory where they are arrays.
@@ -58,20 +56,26 @@ def open(
     Smaller images are centred on black (samples of drawings on white), larger ones scaled down with their aspect kept;
     small squares stay as they are.
 
+    Texts are those of a table's column `text` or `caption` (several rows of an image are several texts of it), or of
+    `.txt` files beside the images of a folder or shard.
+
     Args:
         source: A folder of pictures, DICOM files or volumes (sub-folders are classes, or train/validation/test and then
-            classes), one such file or DICOMDIR, a `.csv` or `.parquet` table of files, an `.npz` of arrays,
-            `sample:NAME`, the folder of a known data set as `NAME:FOLDER` (see `adapters`), an `ImageSet` (returned as
-            it is), or a torch `Dataset` or sequence that yields image tensors or pairs of one and a label.
+            classes), one such file or DICOMDIR, a `.csv` or `.parquet` table of files, an `.npz` of arrays, a shard of
+            WebDataset (`.tar`) or a folder of them, `sample:NAME`, the folder of a known data set as `NAME:FOLDER` (see
+            `adapters`), an `ImageSet` (returned as it is), or a torch `Dataset` or sequence that yields image tensors
+            or pairs of one and a label.
         labels: A table for a folder: `path`, `label` (or `label:NAME` columns of 0 and 1), maybe `group` and `split`.
             Its paths are relative to the table or to the folder. Images that it does not name have no label.
         size: Side of the crop that the encoder will see.
         channels: 1 or 3; None keeps what the files have, any number (1 if all are grey).
-        max_unreadable: Share of the files that may be unreadable; they are named in the log and skipped.
+        max_unreadable: Share of the files that may be unreadable, and of the pairs that may lack their image or text;
+            they are named in the log and skipped.
         reading: How DICOM files and volumes become images; None for the defaults.
         group_pattern: Regular expression with one pair of brackets, searched in each file's name: what the brackets
             match names its group. Files in which it finds nothing are groups of their own.
         alias_paths: Whether names of files are replaced by aliases everywhere.
+        columns: What the columns of tables are called, where that is not as usual.
         cache: Folder of the cache, else the environment's KONTRAST_CACHE or the user's cache folder.
 
     Raises:
@@ -90,9 +94,12 @@ def open(
     root = None if cache is None else Path(cache)
     how = reading or Reading()
     how.check()
-    found = _listing(source, root)
+    found = _listing(source, root, columns or Columns())
     if labels is not None:
-        found = _labelled(found, source, Path(labels))
+        found = _labelled(found, source, Path(labels), columns)
+    is_plain_folder = _data_folder(source) is not None and not adapted(str(source))
+    if isinstance(found, FileListing) and (is_plain_folder or is_shards(source)):
+        found = with_texts_beside(found, max_unreadable)
     if group_pattern is not None:
         found = replace(found, annotations=_grouped(found, group_pattern))
     aliases = Aliases(_beside(source), root, name=found.name)
@@ -100,6 +107,7 @@ def open(
     if isinstance(found, ArrayListing):
         images = _from_arrays(found, size=size, channels=channels)
     else:
+        tell(found, max_unreadable, shown)
         content = decoded(
             found,
             size=size,
@@ -111,18 +119,18 @@ def open(
             cache=root,
         )
         images = _from_files(found, content, aliases.group, shown)
-        if labels is None and _data_folder(source) and not adapted(str(source)):
+        if labels is None and is_plain_folder:
             images = _without_folders_of_patients(images)
     return _aliased(images, aliases.group, shown)
 
 
-def _listing(source: str | Path | Iterable[Any], cache: Path | None) -> FileListing | ArrayListing:
+def _listing(source: str | Path | Iterable[Any], cache: Path | None, columns: Columns) -> FileListing | ArrayListing:
     if isinstance(source, str) and source.startswith(PREFIX):
         return open_sample(source.removeprefix(PREFIX), cache)
     if isinstance(source, str) and (known := adapted(source)):
         return list_adapted(*known)
     if isinstance(source, str | Path):
-        return _from_path(Path(source).expanduser())
+        return _from_path(Path(source).expanduser(), cache, columns)
     if isinstance(source, Iterable) or (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         return read_dataset(source, name=type(source).__name__)
     raise InputError(
@@ -131,10 +139,13 @@ def _listing(source: str | Path | Iterable[Any], cache: Path | None) -> FileList
     )
 
 
-def _from_path(path: Path) -> FileListing | ArrayListing:
+def _from_path(path: Path, cache: Path | None, columns: Columns) -> FileListing | ArrayListing:
+    if is_shards(path):
+        return list_shards(path, cache)
+    if path.is_file() and path.suffix.lower() in TABLES:
+        return table.list_table(path, columns)
     if path.is_file():
-        reader = READERS.get(path.suffix.lower(), list_file)
-        return reader(path)
+        return list_npz(path) if path.suffix.lower() == ".npz" else list_file(path)
     if not path.exists() and str(path) in SAMPLES:
         raise InputError(
             f"data must be an existing folder or file; there is no {path}: for the sample, write {PREFIX}{path}"
@@ -142,14 +153,14 @@ def _from_path(path: Path) -> FileListing | ArrayListing:
     return list_folder(path)
 
 
-def _labelled(found: FileListing | ArrayListing, source: object, labels: Path) -> FileListing:
+def _labelled(found: FileListing | ArrayListing, source: object, labels: Path, columns: Columns | None) -> FileListing:
     root = _data_folder(source)
     if root is None or isinstance(found, ArrayListing):
         raise InputError(
             f"a table of labels goes with a folder of images; got {labels} beside {found.name}: leave it out, "
             "since tables and arrays bring their own labels"
         )
-    return table.attach(found, labels.expanduser(), root)
+    return table.attach(found, labels.expanduser(), root, columns)
 
 
 def _grouped(found: FileListing | ArrayListing, pattern: str) -> Annotations:
@@ -203,7 +214,7 @@ def _from_files(
 ) -> ImageSet:
     """The images of files, each with what is known of its file."""
     skipped, left_out = (
-        tuple((found.names[position], reason) for position, reason in reasons.items())
+        tuple((found.names[position], found.with_row(position, reason)) for position, reason in reasons.items())
         for reasons in (content.skipped, content.left_out)
     )
     _tell("could not be read and are", skipped, len(found.names), shown)
@@ -211,6 +222,7 @@ def _from_files(
     names = tuple(found.names[file] + part for file, part in zip(content.files, content.parts, strict=True))
     known = _with_groups_of_files(found.annotations.take(content.files), content.groups, alias)
     images = _image_set(found.name, known, names, content.pixels, content.rows, content.fingerprint)
+    skipped += tuple((row.name, f"{row.where}: {row.reason}" if row.where else row.reason) for row in found.unpaired)
     return replace(images, skipped=skipped, left_out=left_out, facts=content.facts)
 
 
@@ -279,6 +291,7 @@ def _image_set(
         groups=known.groups,
         group_names=known.group_names,
         parts=known.parts,
+        texts=known.texts,
         skipped=(),
         fingerprint=digest,
     )

@@ -89,6 +89,11 @@ def copy_files(root: Path, wanted: Sequence[Selection], into: Path) -> None:
     chosen.refuse_missing()
 
 
+def leads_out(name: str) -> bool:
+    """Whether the path of a file in an archive may lead out of the folder that it is unpacked in, on some system."""
+    return name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name
+
+
 def _candidates(root: Path, wanted: Sequence[Selection]) -> list[Path]:
     """Files that may be wanted: of a pattern, all below the last folder that it names outright."""
     found = set()
@@ -112,7 +117,7 @@ class _Chosen:
             SourceError: One does, and the path leads out of the archive.
         """
         matching = {selection for selection in self.wanted if selection.matches(name)}
-        if matching and (name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name):
+        if matching and leads_out(name):
             raise SourceError(f"files stay below the folder that they are unpacked in; the archive has {name}")
         self.missing -= matching
         return bool(matching)

@@ -2,6 +2,7 @@
 
 from kontrast.methods.base import Method, Objective
 from kontrast.methods.byol import BYOL
+from kontrast.methods.clip import CLIP
 from kontrast.methods.ebclr import EBCLR
 from kontrast.methods.learned_views import LearnedViews
 from kontrast.methods.moco import MoCo
@@ -11,6 +12,7 @@ from kontrast.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
     "byol": BYOL,
+    "clip": CLIP,
     "ebclr": EBCLR,
     "learned_views": LearnedViews,
     "moco": MoCo,
@@ -19,4 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
 }
 
-__all__ = ["BYOL", "EBCLR", "METHODS", "LearnedViews", "Method", "MoCo", "Objective", "SimCLR", "SimSiam", "Supervised"]
+__all__ = [
+    "BYOL", "CLIP", "EBCLR", "METHODS", "LearnedViews", "Method", "MoCo", "Objective", "SimCLR", "SimSiam",
+    "Supervised",
+]  # fmt: skip

@@ -49,6 +49,8 @@ class Method(nn.Module, ABC):
     """Whether embeddings begin almost as one point, as those of networks without norms do, and spread out later."""
     prefers_batch_norm: ClassVar[bool] = False
     """Whether it is known to learn less with group norm in its encoder."""
+    reads_texts: ClassVar[bool] = False
+    """Whether it learns from a text of each image; such a method takes a tower `text`."""
     without_labels: ClassVar[str] = ""
     """How a method that reads labels can do without, for the error where there are none."""
     optimiser: ClassVar[Literal["sgd", "adamw"]] = "sgd"

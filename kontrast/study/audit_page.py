@@ -47,8 +47,8 @@ class Shown:
     """A set of images as the page shows it."""
 
     note: str
-    images: tuple[tuple[str, Picture | None], ...]
-    """Name and thumbnail, None where thumbnails are switched off."""
+    images: tuple[tuple[str, str, Picture | None], ...]
+    """Name, first text ("" without) and thumbnail, the latter two none where thumbnails are switched off."""
     more: int
     """Images of the set that are not shown."""
 
@@ -82,9 +82,13 @@ def _shown(found: Finding, data: ImageSet, thumbnails: bool) -> list[Shown]:
     return [_set(item, data, thumbnails) for item in found.items[: MOST_SINGLES if _is_single(found) else MOST_ITEMS]]
 
 
+def _thumbnail(data: ImageSet, at: int, thumbnails: bool) -> Picture | None:
+    return picture(data, at, side=THUMBNAIL) if thumbnails else None
+
+
 def _set(item: Item, data: ImageSet, thumbnails: bool) -> Shown:
     images = tuple(
-        (data.names[at], picture(data, at, side=THUMBNAIL) if thumbnails else None)
+        (data.names[at], data.texts[at][0] if thumbnails and data.texts else "", _thumbnail(data, at, thumbnails))
         for at in item.positions[:MOST_IMAGES]
     )
     note = ": ".join(each for each in (item.name, item.note) if each)

@@ -21,19 +21,32 @@ from kontrast.evaluate.features import features
 from kontrast.evaluate.knn import knn_predict
 from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder, encoder
+from kontrast.nn.text import TextSpec, text_tower
 from kontrast.train.fit import Fit, fit
 from kontrast.train.optim import OptimiserName, build, schedule, set_rate
 
 ENCODER = "test_resnet"
+WORDS = ("no digit", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""The text of a label, from -1 on."""
+
+
+def small_text_tower():
+    """A text tower that knows the names of digits, from the seed that is set."""
+    return {"text": text_tower(WORDS * 2, TextSpec(width=32, layers=2, heads=2, context=16, vocabulary=300))}
 
 
 def pictures(n=16, seed=0):
-    """Noise with three kinds of labels, one image without any."""
+    """Noise with three kinds of labels, one image without any, and as many texts."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (n, 1, 28, 28), generator=generator).to(torch.uint8)
     label = torch.randint(0, 3, (n,), generator=generator)
     label[0] = -1
-    return Batch(image=image, label=label)
+    return Batch(image=image, label=label, text=tuple(WORDS[number + 1] for number in label))
+
+
+def captioned(digits):
+    """Digits with their names for texts."""
+    return digits.with_texts([[WORDS[label + 1]] for label in digits.labels])
 
 
 @torch.no_grad()
@@ -57,7 +70,7 @@ def nearest_views(encoder, digits, seed):
 def some(digits, seed):
     """1,000 digits to train on and 200 more for the bank."""
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(digits.parts == "train"))
-    return digits.take(rows[:1000]), digits.take(rows[1000:1200])
+    return captioned(digits.take(rows[:1000])), digits.take(rows[1000:1200])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +87,17 @@ class Case:
     """How often each image of a batch goes through an encoder."""
     config: dict[str, Any] = field(default_factory=dict)
     """Settings that suit a run of ninety steps."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Of the constructor, beside encoder, augmentation and settings."""
+    arguments: Callable[[], dict[str, Any]] = dict
+    """Makes those of the constructor, beside encoder, augmentation and settings."""
     optimiser: OptimiserName = "adamw"
     """Of the short run."""
     batch: Callable[..., Batch] = pictures
     norm: str | None = None
     """What becomes of the encoder's norms."""
+
+
+def ten_classes():
+    return {"num_classes": 10}
 
 
 # Least and mean rise of ten seeds on an x86 processor, measured by
@@ -97,6 +114,7 @@ CASES = {
         optimiser="sgd",
         config={"hidden": 256, "width": 64, "momentum": 0.9},
     ),
+    "clip": Case(margin=0.25, sign=nearest_digits, lr=0.016, passes=1, arguments=small_text_tower),
     "ebclr": Case(margin=0.035, sign=nearest_digits, lr=0.016, passes=2 + 10 + 1, norm="none"),
     "learned_views": Case(
         margin=0.09,
@@ -104,12 +122,12 @@ CASES = {
         lr=0.016,
         passes=2 + 2 * 0.125,
         config={"start": 0.0},
-        arguments={"num_classes": 10},
+        arguments=ten_classes,
     ),
     "moco": Case(margin=0.015, sign=nearest_views, lr=0.012, passes=2, config={"queue_size": 512, "momentum": 0.98}),
     "simclr": Case(margin=0.12, sign=nearest_digits, lr=0.016, passes=2),
     "simsiam": Case(margin=0.035, sign=nearest_views, lr=0.006, passes=2, config={"width": 256, "bottleneck": 64}),
-    "supervised": Case(margin=0.25, sign=nearest_digits, lr=0.016, passes=1, arguments={"num_classes": 10}),
+    "supervised": Case(margin=0.25, sign=nearest_digits, lr=0.016, passes=1, arguments=ten_classes),
 }
 EVERY = pytest.mark.parametrize("name", sorted(METHODS))
 
@@ -118,7 +136,7 @@ def made(name, *, seed=0, network=ENCODER, **config):
     case, method = CASES[name], METHODS[name]
     torch.manual_seed(seed)
     parts = encoder(network, channels=1, size=28, stem="standard", norm=case.norm), policies.digits(28)
-    return method(*parts, method.Config(**(case.config | config)), **case.arguments)
+    return method(*parts, method.Config(**(case.config | config)), **case.arguments())
 
 
 def steps(method, batch, count):
@@ -155,7 +173,7 @@ def test_fit_counts_as_many_passes_as_encoders_make_of_each_image(name, digits):
     for module in method.modules():
         if isinstance(module, Encoder):
             module.register_forward_pre_hook(lambda part, given: seen.append(len(given[0]) * method.training))
-    loader = Loader(digits.take(np.arange(32)), 16, labelled_share=method.labelled_share)
+    loader = Loader(captioned(digits.take(np.arange(32))), 16, labelled_share=method.labelled_share)
     (row,) = fit(method, loader, Fit(epochs=1, precision="float32"), show=False)
     assert row["passes"] == sum(seen) == CASES[name].passes * 32
 

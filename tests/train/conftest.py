@@ -11,10 +11,12 @@ from kontrast.data.images import ImageSet
 from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder, EncoderSpec
 from kontrast.nn.norms import remove_norm
+from kontrast.nn.text import TextSpec, text_tower
 
 SIDE = 8
 SMALL = {
     "byol": {"width": 16, "hidden": 16},
+    "clip": {"width": 8, "in_modal": 1.0, "cross_modal": 1.0},
     "ebclr": {"width": 8, "langevin_steps": 2},
     "moco": {"queue_size": 32},
     "simsiam": {"width": 16, "bottleneck": 8},
@@ -67,6 +69,7 @@ def images():
         parts=None,
         skipped=(),
         fingerprint="",
+        texts=(("dark",),) * 12 + (("light",),) * 12,
     )
 
 
@@ -80,10 +83,13 @@ def build_method(build_encoder):
     def build_method(name, net=None, **settings):
         kind = METHODS[name]
         config = kind.Config(**SMALL.get(name, {}) | settings)
-        labels = {"num_classes": 2} if kind.reads_labels(config) else {}
+        parts = {"num_classes": 2} if kind.reads_labels(config) else {}
+        if name == "clip":
+            torch.manual_seed(0)
+            parts = {"text": text_tower(["dark", "light"] * 2, TextSpec(width=8, layers=1, heads=2, vocabulary=260))}
         encoder = build_encoder(net)
         if name == "ebclr" and net is None:
             remove_norm(encoder)
-        return kind(encoder, digits(SIDE), config, **labels)
+        return kind(encoder, digits(SIDE), config, **parts)
 
     return build_method

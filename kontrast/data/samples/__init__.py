@@ -14,6 +14,8 @@ import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from kontrast.data.arrays import ArrayListing
 from kontrast.data.cache import cache_root, explained, replacing
 from kontrast.data.folder import FileListing, list_file, list_folder
@@ -53,12 +55,17 @@ def listing(cache: Path | None = None) -> list[Row]:
 
 
 def open_sample(name: str, cache: Path | None = None) -> ArrayListing | FileListing:
-    """A sample as a set of images, or as NAME/FILE one of its volumes, or NAME/FOLDER the images of a folder of it.
+    """A sample as a set of images.
+
+    As NAME/STYLE it is those of one style, as NAME/FILE one of its volumes, and as NAME/FOLDER the images of one of its
+    folders, with nothing else known of them.
 
     Raises:
         InputError: It is no set of images, there is no such file, or as `fetch`.
     """
     name, slash, inside = name.partition("/")
+    if slash and inside in find(name).styles:
+        return _style(name, inside, cache)
     if slash:
         return _inside(name, inside, cache)
     sample = find(name)
@@ -70,6 +77,16 @@ def open_sample(name: str, cache: Path | None = None) -> ArrayListing | FileList
             f"its files are in {where}, and volumes and folders of images open as {PREFIX}{name}/FILE"
         )
     return sample.build(fetch(name, cache))
+
+
+def _style(name: str, style: str, cache: Path | None) -> FileListing:
+    """The images of one style, with all that is known of them."""
+    build = find(name).build
+    assert build is not None, "what has styles is a set of images"
+    whole = build(fetch(name, cache))
+    assert isinstance(whole, FileListing), "styles are folders"
+    rows = [row for row, path in enumerate(whole.names) if path.startswith(f"{style}/")]
+    return replace(whole.take(np.array(rows)), name=f"{PREFIX}{name}/{style}")
 
 
 def _inside(name: str, inside: str, cache: Path | None) -> FileListing:
@@ -141,7 +158,8 @@ def check_apart(first: str, second: str) -> None:
 
     Args:
         first: Data as `--data` and `config.yaml` name them, such as "sample:digits-5k".
-        second: Other data; the same name again passes, since a sample's own split keeps its images apart.
+        second: Other data; the same name again passes, since a sample's own split keeps its images apart, and so does
+            another style of it, since that has the same split.
 
     Raises:
         InputError: They are two samples of one origin.
@@ -149,12 +167,19 @@ def check_apart(first: str, second: str) -> None:
     if first == second or not (first.startswith(PREFIX) and second.startswith(PREFIX)):
         return
     names = [data.removeprefix(PREFIX) for data in (first, second)]
+    if _is_style(names[0]) and _is_style(names[1]) and _origin(names[0]) == _origin(names[1]):
+        return
     origins = {_origin(name) for name in names}
     if len(origins) == 1:
         raise InputError(
             f"{names[0]} and {names[1]} hold the same images or subjects ({origins.pop()}), so one cannot train and "
             "the other test: use one of them for both, whose own split keeps them apart, or data of another origin"
         )
+
+
+def _is_style(name: str) -> bool:
+    name, _, inside = name.partition("/")
+    return name in SAMPLES and inside in SAMPLES[name].styles
 
 
 def _origin(name: str) -> str:

@@ -2,6 +2,8 @@
 
 images.tsv      path, label, group      opened like any table of images; one group never stands on both sides
 captions.tsv    path, text              maybe several rows an image, the best one first
+
+Pictures without a caption are in the first table alone, and are not opened.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
 from kontrast.data.folder import FileListing
 from kontrast.data.table import list_table
+from kontrast.data.tabular import PATH, TEXT, read_table
 
 IMAGES, CAPTIONS = "images.tsv", "captions.tsv"
 _WHITE = 255
@@ -100,7 +105,14 @@ def groups(concepts: Sequence[str], digests: Sequence[str]) -> list[str]:
 
 
 def _listed(name: str, folder: Path) -> FileListing:
-    return replace(list_table(folder / IMAGES), name=f"sample:{name}", background=_WHITE)
+    found = list_table(folder / IMAGES)
+    captions = read_table(folder / CAPTIONS).columns
+    texts: dict[str, list[str]] = {path: [] for path in found.names}
+    for path, text in zip(captions[PATH], captions[TEXT], strict=True):
+        texts[path].append(text)
+    kept = found.take(np.array([row for row, path in enumerate(found.names) if texts[path]], dtype=np.int64))
+    known = replace(kept.annotations, texts=tuple(tuple(texts[path]) for path in kept.names))
+    return replace(kept, name=f"sample:{name}", background=_WHITE, annotations=known)
 
 
 def _write_tables(folder: Path, pictures: list[Picture]) -> None:

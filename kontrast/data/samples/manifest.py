@@ -164,8 +164,10 @@ SAMPLES: dict[str, Sample] = {
         licence="images Apache-2.0 (google), CC BY 4.0 (twitter); words MIT",
         citation="emoji-datasource, Noto Emoji (Google), Twemoji (Twitter, Inc. and other contributors), Emojibase",
         caveat="Drawings of one hand each, not photographs. Both styles of a concept, and concepts drawn alike, form a "
-        "group and stay on one side of a split.",
+        "group and stay on one side of a split. One style alone is sample:emoji/google or sample:emoji/twitter; their "
+        "splits are the same concept by concept.",
         megabytes=142.7,
+        styles=("google", "twitter"),
         packs=(
             _emoji(
                 "google",
@@ -254,13 +256,13 @@ SAMPLES: dict[str, Sample] = {
     ),
     "openclipart": Sample(
         kind="images",
-        title="3,464 drawings with titles and keywords",
-        count=3464,
+        title="3,333 drawings with titles and keywords",
+        count=3333,
         licence="public domain",
         citation="Open Clip Art Library 0.18, openclipart.org",
         caveat="Drawings, not photographs; titles often name a collection. Drawings of one title form a group and stay "
-        "on one side of a split. Icons of computers, bare shapes, and drawings below 64 px or above 25 Mpx are "
-        "left out.",
+        "on one side of a split. Icons of computers, bare shapes, drawings below 64 px or above 25 Mpx, and those that "
+        "say nothing of themselves are left out.",
         megabytes=155.8,
         packs=(
             Pack(

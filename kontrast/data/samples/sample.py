@@ -79,6 +79,8 @@ class Sample:
     packs: tuple[Pack, ...]
     origin: str = ""
     """Family whose members show the same objects, so that one must not test what another trained; "" for its own."""
+    styles: tuple[str, ...] = ()
+    """Folders that show the same objects in the same order, each a set by itself: a split of one is that of all."""
     prepare: Callable[[Path], None] | None = None
     """Writes tables into the folder of verified files, once."""
     build: Callable[[Path], ArrayListing | FileListing] | None = None

@@ -1,0 +1,204 @@
+"""A table as text, from CSV or Parquet: which column names the images, which one says what they show."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kontrast.errors import InputError
+
+PATH, TEXT = "path", "text"
+_PATHS = ("path", "image", "filepath")
+_TEXTS = ("text", "caption")
+_OPEN_CLIP = ("filepath", "title")
+_DELIMITERS = ",;\t"
+_TAB = {"tab", "\\t"}
+"""What a shell passes on more easily than a tab."""
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What a table's columns are called and parted by, where that is not as usual."""
+
+    image: str | None = None
+    """Names the file of each image; None for `path`, else `image`, else `filepath`."""
+    text: str | None = None
+    """Says what it shows; None for `text`, else `caption`, else `title` beside `filepath`, else no texts."""
+    delimiter: str | None = None
+    """Of a CSV; None for the comma, semicolon or tab that the first line has most of."""
+
+    def check(self) -> None:
+        """Refuse what parts no columns.
+
+        Raises:
+            InputError: The delimiter is no single character.
+        """
+        if self.delimiter is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
+            raise InputError(
+                f"a delimiter is one character other than a quote or line break; got {self.delimiter!r}: give for "
+                "example , or ; or tab"
+            )
+
+    @property
+    def separator(self) -> str:
+        """The delimiter, "" to find it."""
+        return "\t" if self.delimiter in _TAB else self.delimiter or ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """A table as text: "" is an empty cell, "nan" a floating-point NaN."""
+
+    path: Path
+    columns: dict[str, list[str]]
+    """Cells by column; that of the images is called `path` and that of the texts `text`."""
+    where: list[str]
+    """`(n,)`, where each row begins, for messages: "line 7"."""
+
+    def take(self, rows: list[int]) -> Table:
+        """The table with these rows in this order; -1 is an empty row."""
+        columns = {name: [cells[row] if row >= 0 else "" for row in rows] for name, cells in self.columns.items()}
+        return replace(self, columns=columns, where=[self.where[row] if row >= 0 else "no row" for row in rows])
+
+
+def read_table(path: Path, columns: Columns | None = None) -> Table:
+    """Reads a CSV (comma, semicolon or tab; UTF-8) or a Parquet file.
+
+    Raises:
+        InputError: No such file, not a table, no column of images, no row, or, where there are no texts, an image that
+            stands there twice.
+    """
+    if not path.is_file():
+        raise InputError(f"a table must be an existing file; there is none at {path}: check the path")
+    columns = columns or Columns()
+    columns.check()
+    table = _renamed(READERS.get(path.suffix.lower(), _read_csv)(path, columns), columns)
+    if not table.where:
+        raise InputError(f"a table must have a row for each image; {path} has none: check the file")
+    if TEXT not in table.columns:
+        _refuse_duplicates(table)
+    return table
+
+
+def _renamed(table: Table, wanted: Columns) -> Table:
+    """The table with the columns of images and texts under their usual names."""
+    there = table.columns
+    for name, flag in ((wanted.image, "--image-column"), (wanted.text, "--text-column")):
+        if name is not None and name not in there:
+            raise InputError(
+                f"a column must be one of the table's; {table.path} has {', '.join(there) or '(none)'} and not "
+                f"{name!r}: choose another with {flag}"
+            )
+    image = wanted.image or next((name for name in _PATHS if name in there), None)
+    if image is None:
+        raise InputError(
+            f"a table must name each image in a column `path`, `image` or `filepath`; {table.path} has the columns "
+            f"{', '.join(there) or '(none)'}: rename the one that holds the files, or name it with --image-column"
+        )
+    text = wanted.text or next((name for name in _TEXTS if name in there and name != image), None)
+    if text is None and image == _OPEN_CLIP[0] and _OPEN_CLIP[1] in there:
+        text = _OPEN_CLIP[1]
+    others = {name: cells for name, cells in there.items() if name not in (PATH, TEXT, image, text)}
+    known = {PATH: there[image]} | ({} if text is None else {TEXT: there[text]})
+    return replace(table, columns=known | others)
+
+
+def _read_csv(path: Path, columns: Columns) -> Table:
+    text = _decoded(path)
+    delimiter = columns.separator or max(_DELIMITERS, key=text.partition("\n")[0].count)
+    try:
+        rows = _rows(text, delimiter)
+    except csv.Error as error:
+        raise InputError(
+            f"a table must be CSV text in UTF-8 or Parquet; {path} is not ({error}): save it anew"
+        ) from error
+    header = rows[0][1] if rows else []
+    for where, row in rows:
+        if len(row) != len(header):
+            raise InputError(
+                f"every row must have a cell for each column; {path}, {where}, has {len(row)} cells for "
+                f"{len(header)} columns: put quotes around cells that hold the separator"
+            )
+    _refuse_twins(path, header)
+    return Table(
+        path=path,
+        columns={name: [row[column] for _, row in rows[1:]] for column, name in enumerate(header)},
+        where=[where for where, _ in rows[1:]],
+    )
+
+
+def _decoded(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a mark, and with line breaks of any system."""
+    content = path.read_bytes()
+    try:
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        guess = "UTF-16" if content[:2] in _WIDE else "an older encoding such as Windows-1252"
+        raise InputError(
+            f"a table must be CSV text in UTF-8 or Parquet; {path}, line {line}, holds the byte "
+            f"0x{content[error.start]:02x}, which is none ({guess}?): save it anew as UTF-8"
+        ) from error
+
+
+def _rows(text: str, delimiter: str) -> list[tuple[str, list[str]]]:
+    """Where each row that is not empty begins, and its cells; one in quotes may go over several lines."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    rows, line = [], 1
+    for row in reader:
+        if any(row):
+            rows.append((f"line {line}", [cell.strip() for cell in row]))
+        line = reader.line_num + 1
+    return rows
+
+
+def _read_parquet(path: Path, columns: Columns) -> Table:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise InputError(
+            f"reading Parquet needs pyarrow, which is not installed, so {path} cannot be read: "
+            "pip install 'kontrast[tables]', or save the table as CSV"
+        ) from error
+    try:
+        content = parquet.ParquetFile(path).read()
+    except (ArrowException, OSError) as error:
+        raise InputError(f"a .parquet table must be a Parquet file; {path} is not ({error}): save it anew") from error
+    _refuse_twins(path, content.column_names)
+    cells = {name: [_as_text(value) for value in content[name].to_pylist()] for name in content.column_names}
+    return Table(path=path, columns=cells, where=[f"row {row}" for row in range(1, content.num_rows + 1)])
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    return str(value).strip()
+
+
+def _refuse_duplicates(table: Table) -> None:
+    path, count = Counter(map(os.path.normpath, table.columns[PATH])).most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"an image stands in a table once; {table.path} names {path!r} {count} times: keep one row of it"
+        )
+
+
+def _refuse_twins(path: Path, names: list[str]) -> None:
+    twins = [name for name, count in Counter(names).items() if count > 1]
+    if twins:
+        raise InputError(f"columns must have different names; {path} has {twins[0]!r} twice: rename or remove one")
+
+
+READERS: dict[str, Callable[[Path, Columns], Table]] = {
+    ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet,
+}  # fmt: skip
+"""How a table is read, by its suffix; anything else is tried as CSV."""

@@ -1,0 +1,81 @@
+"""The names of classes and the sentences that they stand in, from a JSON file in which nothing is ever executed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kontrast.errors import InputError
+
+EXAMPLE = '{"classes": ["cat", "dog"], "templates": ["a photo of a {}."]}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """What zero-shot classification asks images about."""
+
+    names: tuple[str, ...]
+    """In the order of the labels."""
+    templates: tuple[str, ...] = ("{}",)
+    """Sentences with `{}` where the name stands."""
+    superclasses: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """For each coarse class the numbers of its classes; empty, or every class is in one of them."""
+
+    def prompts(self, number: int) -> list[str]:
+        """Every template with the name of that class for `{}`, which is replaced as it stands."""
+        return [template.replace("{}", self.names[number]) for template in self.templates]
+
+
+def read_classes(path: Path) -> Classes:
+    """Read `{"classes": [...], "templates": [...], "superclasses": {"name": [numbers of classes]}}`.
+
+    Templates and superclasses may be missing; classes then stand alone and have none.
+
+    Raises:
+        InputError: There is no such file, it is not JSON, or breaks one of those rules.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"classes are a JSON file such as {EXAMPLE}; {path} is none ({error}), so write one"
+        ) from error
+    if not isinstance(found, dict) or set(found) - {"classes", "templates", "superclasses"} or "classes" not in found:
+        seen = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
+        raise InputError(
+            f"a file of classes has classes, and may have templates and superclasses; {path} has {seen or 'nothing'}, "
+            f"so write it like {EXAMPLE}"
+        )
+    names = _sentences(found["classes"], path, "classes are names, each once")
+    templates = _sentences(found.get("templates", ["{}"]), path, "templates are sentences, each once")
+    if without := [template for template in templates if "{}" not in template]:
+        raise InputError(f"a template has {{}} where the class stands; {path} has {without[0]!r}, so put it in")
+    return Classes(
+        names=names, templates=templates, superclasses=_superclasses(found.get("superclasses", {}), len(names), path)
+    )
+
+
+def _sentences(found: Any, path: Path, rule: str) -> tuple[str, ...]:
+    if not isinstance(found, list) or not found or not all(isinstance(one, str) and one.strip() for one in found):
+        raise InputError(f"{rule}; {path} has {str(found)[:60]}, so write a list of texts that are not empty")
+    if doubles := {one for one in found if found.count(one) > 1}:
+        raise InputError(f"{rule}; {path} has {min(doubles)!r} twice, so take one out")
+    return tuple(found)
+
+
+def _superclasses(found: Any, num_classes: int, path: Path) -> dict[str, tuple[int, ...]]:
+    numbers = [number for part in found.values() for number in _items(part)] if isinstance(found, dict) else None
+    each_once = list(range(num_classes))
+    if numbers is None or not all(type(number) is int for number in numbers) or sorted(numbers) not in ([], each_once):
+        raise InputError(
+            f"superclasses hold the numbers 0..{num_classes - 1} of the classes, each once; {path} has "
+            f'{str(found)[:60]}, so write like {{"animals": [0, 1]}}'
+        )
+    return {name: tuple(part) for name, part in found.items()}
+
+
+def _items(part: Any) -> list[Any]:
+    return part if isinstance(part, list) and part else [None]
