@@ -6,11 +6,14 @@ from kontrast.batch import Batch, as_float
 
 def test_a_batch_moves_whole_and_integers_stay_integers():
     batch = Batch(
-        image=torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8), label=torch.tensor([0, -1, 2]), index=None
+        image=torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8),
+        label=torch.tensor([0, -1, 2]),
+        text=("a", "b", "c"),
     )
     moved = batch.to("meta")
     assert (len(moved), moved.image.device.type, moved.label.device.type) == (3, "meta", "meta")
     assert (moved.image.dtype, moved.label.dtype, moved.index) == (torch.uint8, torch.int64, None)
+    assert moved.text == ("a", "b", "c")
 
 
 def test_a_batch_cannot_be_changed():

@@ -30,7 +30,6 @@ def list_table(path: Path, columns: Columns | None = None) -> FileListing:
         InputError: As `read_table`; without texts, a file that does not exist; labels, parts that cannot be used.
     """
     table = read_table(path, columns)
-    table = table.take(sorted(range(len(table.where)), key=lambda row: table.columns[PATH][row]))
     texts: tuple[tuple[str, ...], ...] | None = None
     unpaired: tuple[Unpaired, ...] = ()
     if TEXT in table.columns:
@@ -38,6 +37,8 @@ def list_table(path: Path, columns: Columns | None = None) -> FileListing:
         table, texts = gathered(table)
     else:
         _refuse_missing(table)
+    order = sorted(range(len(table.where)), key=lambda row: table.columns[PATH][row])
+    table, texts = table.take(order), texts and tuple(texts[row] for row in order)
     return FileListing(
         name=str(path),
         names=tuple(table.columns[PATH]),

@@ -177,7 +177,7 @@ class CLIP(Method):
         """Keep the temperature in its range."""
         self.logit_scale.clamp_(-math.log(WARMEST), -math.log(COLDEST))
 
-    def begin(self, batches: Iterable[Batch]) -> None:
+    def begin(self, batches: Iterable[Batch], num_images: int) -> None:
         """Say what the weights of cyclic terms are in both normalisations, since published ones differ by N - 1."""
         if self.config.in_modal or self.config.cross_modal:
             num = distributed.place(next(iter(batches)).image)[1]

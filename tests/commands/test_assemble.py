@@ -16,6 +16,7 @@ from kontrast.commands.assemble import (
     kept,
     named,
     open_data,
+    require_texts,
     split,
 )
 from kontrast.errors import InputError
@@ -132,3 +133,35 @@ def test_what_is_kept_is_said_in_the_words_of_the_command(tmp_path):
     (tmp_path / "checkpoint/epoch_00012.pt").touch()
     assert "keeps the checkpoint of epoch 12; go on with --resume" in kept(tmp_path, can_resume=True)
     assert "--resume" not in kept(tmp_path, can_resume=False)
+
+
+# Texts
+
+
+def test_pairs_of_which_any_two_differ_pass(digits):
+    few = digits.take(np.arange(3))
+    require_texts(few.with_texts([("a",), ("a",), ("b",)]), "clip")
+    require_texts(few.with_texts([("a",), ("a", "b"), ("a",)]), "clip")
+
+
+def test_images_without_texts_are_refused_with_both_ways_to_give_them(digits):
+    with pytest.raises(InputError, match=r"clip needs a text of each image; sample:digits-5k has none, .*\.txt"):
+        require_texts(digits, "clip")
+
+
+@pytest.mark.parametrize("texts", [[("a cat",)] * 3, [("a cat", "one"), ("one", "a cat"), ("a cat", "one")]])
+def test_texts_that_are_all_equal_are_refused_with_the_reason(digits, texts):
+    with pytest.raises(InputError, match=r"all 3 images of .* have 'a cat', .*nothing to contrast"):
+        require_texts(digits.take(np.arange(3)).with_texts(texts), "clip")
+
+
+def test_a_long_text_is_quoted_in_part(digits):
+    with pytest.raises(InputError, match=r"have 'x{57}\.\.\.',"):
+        require_texts(digits.take(np.arange(2)).with_texts([("x" * 500,)] * 2), "clip")
+
+
+def test_columns_and_delimiter_are_options(images, tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text(f"file|what\n{images}/dark/00.png|one\n{images}/light/00.png|two\n{images}/dark/00.png|three\n")
+    found = open_data(DataOptions(data=str(table), image_column="file", text_column="what", delimiter="|"))
+    assert found.texts == (("one", "three"), ("two",))

@@ -198,3 +198,49 @@ def test_the_call_from_python_returns_what_was_found(clean, tmp_path):
     found = check(data=str(clean), labels=clean / "labels.csv")
     assert not found.has_leak
     assert len(found.parts) == len(found.data) == 120
+
+
+# Pairs of image and text
+
+
+@pytest.fixture
+def pairs(images, tmp_path):
+    """A table of 48 pairs; two images of the test part are copies of one that trains, and say what no page may run."""
+    root = tmp_path / "pairs"
+    shutil.copytree(images, root)
+    shutil.copy(root / "dark" / "00.png", root / "dark" / "copy.png")
+    lines = ["image,text,label,split"]
+    for path in sorted(root.rglob("*.png")):
+        part = "test" if path.stem in ("copy", "23") else "train"
+        lines.append(f"{path.relative_to(root)},<script>alert('{path.stem}')</script>,{path.parent.name},{part}")
+    lines += ["dark/copy.png,also said,,", "gone.png,x,,", "dark/00.png,,,"]
+    (root / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return root / "pairs.csv"
+
+
+def test_texts_are_counted_and_shown_beside_their_images_as_text(pairs, tmp_path):
+    out = tmp_path / "out"
+    assert main(["data", "check", str(pairs), "--max-unreadable", "0.1", "--out", str(out)]) == 1
+    found, html = json.loads((out / "check.json").read_text()), (out / "report.html").read_text()
+    assert found["facts"]["Texts"] == "50, 26 of them different; 48 images share one with another image"
+    assert "<script" not in html
+    assert "<q>&lt;script&gt;alert(&#39;copy&#39;)&lt;/script&gt;</q>" in html
+    unread = next(each for each in found["findings"] if each["kind"] == "unreadable")
+    assert {(item["name"], item["note"]) for item in unread["items"]} == {
+        ("gone.png", "line 52: no such file"), ("dark/00.png", "line 53: no text"),
+    }  # fmt: skip
+
+
+def test_texts_stay_off_the_page_with_the_images(pairs, tmp_path):
+    out = tmp_path / "out"
+    assert main(["data", "check", str(pairs), "--max-unreadable", "0.1", "--out", str(out), "--no-thumbnails"]) == 1
+    assert "alert(" not in (out / "report.html").read_text()
+
+
+def test_the_images_of_pairs_can_be_previewed(pairs, tmp_path):
+    out = tmp_path / "sheet.png"
+    words = ["data", "preview", str(pairs), "--max-unreadable", "0.1", "--policy", "digits", "--images", "2"]
+    assert main([*words, "--views", "2", "--out", str(out)]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.width > 300
+    assert main(["data", "preview", str(pairs), "--out", str(tmp_path / "other.png")]) == 2

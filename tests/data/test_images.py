@@ -55,3 +55,18 @@ def test_statistics_of_many_images_come_from_2000_evenly_spaced_ones(image_set):
 def test_labels_of_another_number_are_refused(image_set):
     with pytest.raises(ValueError, match="2 labels for 3 images"):
         image_set([0, 1, 1]).with_labels(np.array([0, 1]), ("a", "b"))
+
+
+def test_texts_follow_their_images_and_a_batch_has_the_first_of_each(image_set):
+    whole = image_set(np.arange(5)).with_texts([(f"text {row}", f"more {row}") for row in range(5)])
+    part = whole.take(np.array([4, 0, 2])).take(np.array([2, 0]))
+    assert part.texts == (("text 2", "more 2"), ("text 4", "more 4"))
+    assert part.batch(np.array([1, 0])).text == ("text 4", "text 2")
+    assert image_set(np.arange(5)).batch(np.array([1])).text is None
+    assert part.with_texts(None).texts is None
+
+
+@pytest.mark.parametrize("texts", [["a", "b"], [("a",), ()], [("a",), ("b", "")], [("a",)]])
+def test_texts_that_are_not_one_or_more_an_image_are_refused(image_set, texts):
+    with pytest.raises(ValueError, match="every image has"):
+        image_set([0, 1]).with_texts(texts)

@@ -258,3 +258,63 @@ def test_a_small_batch_has_two_labelled_images_where_labels_are_few(size, image_
     labels = known(4, 40)
     batches = seen(Loader(image_set(labels), size, labelled_share=0.125), 0)
     assert set(labelled_of(batches, labels)) == {2}
+
+
+@pytest.fixture
+def told(image_set):
+    """30 images with one to three texts each, a subset in another order."""
+    texts = tuple(tuple(f"{row}/{number}" for number in range(1 + row % 3)) for row in range(40))
+    return image_set(np.arange(40) % 7).with_texts(texts).take(np.arange(39, 9, -1))
+
+
+def spoken(loader, epoch):
+    """The text of each image, by its row."""
+    pairs = [zip(batch.index.tolist(), batch.text, strict=True) for batch in loader.epoch(epoch)]
+    return {row: text for batch in pairs for row, text in batch}
+
+
+@pytest.mark.parametrize("labelled_share", [0.0, 0.5])
+@pytest.mark.parametrize("way", ["kept on the device", "read ahead", "gathered when asked for"])
+def test_every_image_comes_with_one_of_its_own_texts_however_it_reaches_the_device(
+    told, way, labelled_share, monkeypatch
+):
+    if way == "read ahead":
+        monkeypatch.setattr(loader, "STREAM_FROM", 0)
+    if way == "kept on the device":
+        monkeypatch.setattr(loader, "choose_source", Resident)
+    one = Loader(told, 4, seed=1, drop_last=False, labelled_share=labelled_share)
+    for batch in one.epoch(0):
+        assert len(batch.text) == len(batch)
+        for row, text in zip(batch.index.tolist(), batch.text, strict=True):
+            assert text in [f"{row}/{number}" for number in range(1 + row % 3)]
+    assert reading_threads() == []
+
+
+def test_texts_depend_on_seed_epoch_and_image_alone(told):
+    one = Loader(told, 4, seed=1)
+    for epoch in range(3):
+        spoken(one, epoch)
+    assert spoken(one, 3) == spoken(Loader(told, 4, seed=1), 3)
+    many, few = (spoken(Loader(told, size, seed=1, drop_last=False), 3) for size in (30, 7))
+    assert many == few
+    assert spoken(Loader(told, 4, seed=2, drop_last=False), 3) != many
+    assert spoken(Loader(told, 4, seed=1, drop_last=False), 4) != many
+
+
+def test_all_texts_of_an_image_come_equally_often_over_the_epochs(told):
+    drawn = [spoken(Loader(told, 30, seed=0), epoch)[11] for epoch in range(600)]
+    counts = [drawn.count(f"11/{number}") for number in range(3)]
+    assert sum(counts) == 600
+    assert all(abs(count - 200) < 4 * (600 * 2 / 9) ** 0.5 for count in counts)
+
+
+def test_texts_change_nothing_in_the_order_of_images(told):
+    assert seen(Loader(told, 4, seed=5), 2) == seen(Loader(told.with_texts(None), 4, seed=5), 2)
+
+
+def test_an_abandoned_epoch_of_pairs_leaves_no_thread(told, monkeypatch):
+    monkeypatch.setattr(loader, "STREAM_FROM", 0)
+    for _ in Loader(told, 2).epoch(0):
+        assert reading_threads()
+        break
+    assert reading_threads() == []

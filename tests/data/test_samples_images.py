@@ -235,7 +235,7 @@ def test_stamps_are_classed_by_folder_and_grouped_by_caption(stamps):
     assert classes_of(listing) == ["animals", "animals", "food"]
     first, second, third = listing.annotations.groups
     assert first == second != third
-    assert rows(stamps / "captions.tsv")[2] == ("food/cake.png", "A cake with “cream”.")
+    assert listing.annotations.texts == (("A frog.",), ("A frog.",), ("A cake with “cream”.",))
 
 
 def test_drawings_stand_on_white_and_the_same_files_as_a_folder_on_black(stamps, cache, monkeypatch):
@@ -257,7 +257,9 @@ def emoji_row(code, **more):
     return {"unified": code, "image": f"{code.lower()}.png", "category": "Flags", "name": "NAME", **more}
 
 
-def test_both_styles_of_an_emoji_and_concepts_drawn_alike_form_a_group(tmp_path):
+@pytest.fixture
+def emoji(tmp_path):
+    """Four concepts, two of which google draws alike, in two styles."""
     table = [emoji_row("1F1E8"), emoji_row("1F1EB"), emoji_row("2764-FE0F", category="Symbols"), emoji_row("1F600")]
     words = [
         {"hexcode": "1F1E8", "label": "flag: Clipperton", "tags": ["flag"]},
@@ -274,15 +276,35 @@ def test_both_styles_of_an_emoji_and_concepts_drawn_alike_form_a_group(tmp_path)
     (tmp_path / "emojibase").mkdir()
     (tmp_path / "emojibase" / "data.json").write_text(json.dumps(words))
     drawings.emoji(tmp_path)
-    listing = opened("emoji", tmp_path)
+    return tmp_path
+
+
+def test_both_styles_of_an_emoji_and_concepts_drawn_alike_form_a_group(emoji):
+    listing = opened("emoji", emoji)
     group = {name.partition("/img/")[0] + name[-8:-4]: g for name, g in zip(listing.names, listing.annotations.groups)}  # noqa: B905
     assert (
         group["google" + "f1e8"] == group["twitter" + "f1e8"] == group["google" + "f1eb"] == group["twitter" + "f1eb"]
     )
     assert len(set(group.values())) == 3
     assert sorted(set(classes_of(listing))) == ["Flags", "Symbols"]
-    texts = [text for path, text in rows(tmp_path / "captions.tsv") if path.startswith("twitter") and "1f1eb" in path]
-    assert texts == ["flag: France", "flag", "fr"]
+    texts = dict(zip(listing.names, listing.annotations.texts, strict=True))
+    assert texts["twitter/img/twitter/64/1f1eb.png"] == ("flag: France", "flag", "fr")
+
+
+def test_one_style_of_emoji_has_all_that_is_known_of_it_and_the_split_of_the_other(emoji, cache, monkeypatch):
+    folder = cache / "samples" / "emoji"
+    folder.parent.mkdir(parents=True)
+    emoji.rename(folder)
+    monkeypatch.setitem(SAMPLES, "emoji", replace(SAMPLES["emoji"], packs=()))
+    google, twitter = (data.open(f"sample:emoji/{style}") for style in ("google", "twitter"))
+    assert (google.name, twitter.name) == ("sample:emoji/google", "sample:emoji/twitter")
+    assert [name.rpartition("/")[2] for name in google.names] == [name.rpartition("/")[2] for name in twitter.names]
+    assert all(name.startswith("twitter/") for name in twitter.names)
+    assert google.texts == twitter.texts
+    assert google.texts[2] == ("grinning face", "smile")
+    np.testing.assert_array_equal(google.labels, twitter.labels)
+    np.testing.assert_array_equal(google.groups, twitter.groups)
+    assert google.pixels[0].max() == 255
 
 
 def svg(path, *, title="", description="", keywords=()):
@@ -319,9 +341,13 @@ def test_openclipart_keeps_words_that_tell_something_and_groups_by_title(tmp_pat
     drawings.openclipart(tmp_path)
     listing = opened("openclipart", tmp_path)
     stems = [name.removeprefix("png/").removesuffix(".png") for name in listing.names]
-    assert stems == ["animals/cat", "animals/cat2", "food/a", "food/b", "food/c", "food/link", "food/untitled"]
-    assert classes_of(listing) == ["animals"] * 2 + ["food"] * 5
-    cat, cat2, a, b, c, link, untitled = listing.annotations.groups
+    assert stems == ["animals/cat", "animals/cat2", "food/a", "food/c"]
+    assert classes_of(listing) == ["animals"] * 2 + ["food"] * 2
+    assert listing.annotations.texts == (("Cat", "cat, pet"), ("cat",), ("pear",), ("A plum.",))
+    group = {path: name for path, _, name in rows(tmp_path / "images.tsv")}
+    cat, cat2, a, b, c, link, untitled = (
+        group[f"png/{stem}.png"] for stem in sorted(about.keys() - {"food/huge", "food/tiny"} | {"food/link"})
+    )
     assert cat == cat2
     assert a == b == c
     assert len({cat, a, link, untitled}) == 4
