@@ -229,7 +229,19 @@ def dermoscopy(size: int) -> Policy:
     )
 
 
+def captioned(size: int) -> Policy:
+    """Pictures with texts, which say what is left and what is red: no mirroring, colours that keep their names.
+
+    Crops are large, so that what a text mentions stays in the picture.
+    """
+    return Policy(
+        Geometry(size, area=(0.5, 1), aspect=(4 / 5, 5 / 4), rotation=10, padding="border"),
+        Intensity(probability=0.8, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02),
+    )
+
+
 POLICIES: dict[str, Callable[[int], Policy]] = {
+    "captioned": captioned,
     "ct": ct,
     "dermoscopy": dermoscopy,
     "digits": digits,

@@ -24,6 +24,7 @@ from kontrast.augment.policies import POLICIES, Policy
 from kontrast.batch import as_float
 from kontrast.commands.lineage import check_leaks
 from kontrast.commands.pretrained import weights_of
+from kontrast.commands.texts import TextOptions, build_text_tower
 from kontrast.data import ImageSet, hold_out
 from kontrast.data.reading import Axis, Reading
 from kontrast.data.tabular import Columns
@@ -33,7 +34,6 @@ from kontrast.methods import METHODS, Method
 from kontrast.nn.classifier import is_classifier
 from kontrast.nn.encoders import Encoder, Stem, encoder
 from kontrast.nn.norms import Affine, kind
-from kontrast.nn.text import text_tower
 
 log = logging.getLogger("kontrast")
 
@@ -114,13 +114,13 @@ class EncoderOptions:
     """Of converted norms: `reset` begins them afresh, `keep` takes scale and shift over, `recalibrate` also sets their
     running statistics by the training images."""
     policy: str = "natural"
-    """Augmentation: ct, dermoscopy, digits, histology, mri, natural, randaugment, ultrasound or xray, or a .yaml file
-    such as the policy.yaml that a run leaves; see `data preview`."""
+    """Augmentation: captioned, ct, dermoscopy, digits, histology, mri, natural, randaugment, ultrasound or xray, or a
+    .yaml file such as the policy.yaml that a run leaves; see `data preview`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Images on both sides of the split. Only `train` may be learned from; without labels, `test` is None."""
+    """Images on both sides of the split. Only `train` may be learned from; without labels and texts `test` is None."""
 
     train: ImageSet
     test: ImageSet | None
@@ -156,8 +156,15 @@ def _reading(options: DataOptions) -> Reading:
 
 
 def split(data: ImageSet) -> Parts:
-    """Training and test images: the data's own split, or a fixed hold-out by class and group; no labels, no test."""
-    if data.labels is None and (data.parts is None or not np.isin(["test", "validation"], data.parts).any()):
+    """Training and test images: the data's own split, or a fixed hold-out by class and group.
+
+    Without labels and texts there is nothing to score by and no test part, unless the data have one.
+    """
+    if (
+        data.labels is None
+        and data.texts is None
+        and (data.parts is None or not np.isin(["test", "validation"], data.parts).any())
+    ):
         return Parts(train=data, test=None)
     train, test = (data.take(part) for part in hold_out(data))
     if data.may_cut_groups and data.groups is not None:
@@ -285,8 +292,10 @@ def build_policy(name: str, size: int, channels: int) -> Policy:
     return POLICIES[named(name, POLICIES, "policy")](size)
 
 
-def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: ImageSet) -> Method:
-    """The method of that name around an encoder; `config` is its `Config`, or None for the defaults.
+def build_method(
+    name: str, config: Any, built: Encoder, policy: Policy, data: ImageSet, *, texts: TextOptions | None = None
+) -> Method:
+    """The method of that name around an encoder; `config` is its `Config`, and None stands for defaults.
 
     Raises:
         InputError: The method learns from labels, and the data have none, or only one class; or from texts, and
@@ -300,7 +309,8 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
             name,
         )
     if method.reads_texts:
-        return method(built, policy, config, text=text_tower(_texts_apart(name, data)))  # type: ignore[call-arg]
+        require_texts(data, name)
+        return method(built, policy, config, text=build_text_tower(texts or TextOptions(), data))  # type: ignore[call-arg]
     if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]
     require_labels(data, name, method.without_labels)
@@ -310,21 +320,6 @@ def build_method(name: str, config: Any, built: Encoder, policy: Policy, data: I
             f"{data.classes[data.labels[data.labelled[0]]]!r}, so label images of another class"
         )
     return method(built, policy, config, num_classes=len(data.classes))  # type: ignore[call-arg]
-
-
-def _texts_apart(name: str, data: ImageSet) -> list[str]:
-    """All texts of the images, for a tower to learn its subwords from."""
-    if data.texts is None:
-        raise InputError(
-            f"{name} learns from images with texts; {data.name} has none, so give a table with a column text"
-        )
-    texts = [text for known in data.texts for text in known]
-    if len(set(texts)) < 2:
-        raise InputError(
-            f"{name} learns which text belongs to which image, so texts must differ; all {len(texts)} of {data.name} "
-            f"are {texts[0][:60]!r}, so choose another column of text"
-        )
-    return texts
 
 
 def has_read_labels(settings: Mapping[str, Any]) -> bool:

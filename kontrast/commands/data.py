@@ -45,8 +45,8 @@ class Preview(DataOptions):
     """Write a contact sheet: a few images, each beside views that the augmentation makes of it, as in training."""
 
     policy: str = "natural"
-    """Augmentation: ct, dermoscopy, digits, histology, mri, natural, randaugment, ultrasound or xray, or a .yaml
-    file."""
+    """Augmentation: captioned, ct, dermoscopy, digits, histology, mri, natural, randaugment, ultrasound or xray, or a
+    .yaml file."""
     out: Path | None = None
     """PNG file to write; by default preview-POLICY.png, here."""
     images: int = 8

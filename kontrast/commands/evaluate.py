@@ -13,6 +13,7 @@ from kontrast import distributed
 from kontrast.commands.assemble import build_policy, has_read_labels, named, num_shared, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.energy import score_ood
+from kontrast.commands.matching import MATCHING, MatchingOptions, score_matching
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import OpenRun, RunOptions, open_run, run_policy
 from kontrast.commands.scoring import ScoringOptions, budgets, main_metric, protocol_settings
@@ -28,12 +29,12 @@ log = logging.getLogger("kontrast")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ScoringOptions, RunOptions):
+class Evaluate(ScoringOptions, MatchingOptions, RunOptions):
     """Score an encoder on test images that pre-training never saw, at several numbers of labels."""
 
     protocol: str
-    """knn, linear, focal (a linear classifier learned by SGD and focal loss) or finetune; or energy, for a run of ebclr
-    and --ood, which needs no labels."""
+    """knn, linear, focal (a linear classifier learned by SGD and focal loss) or finetune; energy, for a run of ebclr
+    and --ood, which needs no labels; or zeroshot, retrieval or consistency, for a run of clip."""
     ood: str | None = None
     """For energy: images of another kind than the run's, which its energy should tell apart."""
     device: str = "auto"
@@ -45,7 +46,7 @@ class Evaluate(ScoringOptions, RunOptions):
 def run(options: Evaluate) -> dict[str, Any]:
     """Score an encoder; writes `RUN/evaluations/PROTOCOL.json` and returns its content."""
     distributed.start()
-    name = named(options.protocol, (*PROTOCOLS, "energy"), "protocol")
+    name = named(options.protocol, (*PROTOCOLS, "energy", *MATCHING), "protocol")
     if (name == "energy") != (options.ood is not None):
         raise InputError(
             f"energy tells the run's kind of images from others, named by --ood, and no other protocol does; got "
@@ -53,6 +54,8 @@ def run(options: Evaluate) -> dict[str, Any]:
         )
     if options.ood is not None:
         return score_ood(options, options.ood, options.device)
+    if name in MATCHING:
+        return score_matching(name, options, options, options.device)
     ask = PROTOCOLS[name]
     opened = open_run(options, "evaluation")
     if has_read_labels(opened.settings):

@@ -21,13 +21,16 @@ from kontrast.commands.assemble import (
     check_same_data,
     claim_folder,
     data_name,
+    named,
     open_data,
     policy_files,
     require_labels,
+    require_texts,
     split,
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
+from kontrast.commands.texts import TextOptions, shuffled_texts
 from kontrast.data import ImageSet, Loader, validation_part
 from kontrast.errors import InputError
 from kontrast.evaluate.features import features
@@ -45,18 +48,18 @@ MONITORED = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(Fit, EncoderOptions, DataOptions):
-    """Learn an encoder from images; test images, where labels make a split possible, are never used."""
+class Pretrain(Fit, EncoderOptions, TextOptions, DataOptions):
+    """Learn an encoder from images; test images, where labels or texts make a split possible, are never used."""
 
     method: str
-    """byol, ebclr, learned_views, moco, simclr, simsiam or supervised."""
+    """byol, clip, cyclip, ebclr, learned_views, moco, simclr, simsiam or supervised."""
     out: Path
     """Folder of the run: config.yaml, metrics.jsonl, checkpoint/, encoder.safetensors, encoder.json; of `ebclr` also
-    energy.safetensors and samples/."""
+    energy.safetensors and samples/, of `clip` and `cyclip` towers.safetensors, towers.json and tokenizer.json."""
     config: Any = None
     """The method's own settings, such as `SimCLR.Config(temperature=0.1)`."""
     batch_size: int = 256
-    """Images a step; each gives two views."""
+    """Images a step; each gives two views, or for `clip` one view and one text."""
     evaluate_every: int = 0
     """Epochs between k-NN and linear scores on a validation part of the labelled images; 0 for never."""
     resume: bool = False
@@ -92,10 +95,12 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str, monitored: Im
         raise InputError(f"--evaluate-every is a number of epochs, 0 for never; got {options.evaluate_every}")
     if len(train) < 2:
         raise InputError(f"pre-training contrasts images with each other, so it needs two; got {len(train)}, add some")
+    if METHODS[named(options.method, METHODS, "method")].reads_texts:
+        require_texts(train, options.method)
+        train = shuffled_texts(train, seed=options.seed) if options.shuffle_texts else train
     built = build_encoder(options, train, size, seed=options.seed)
-    method = build_method(
-        options.method, options.config, built, build_policy(options.policy, size, train.channels), train
-    )
+    policy = build_policy(options.policy, size, train.channels)
+    method = build_method(options.method, options.config, built, policy, train, texts=options)
     monitor = _monitor(monitored or train) if options.evaluate_every else None
     claim_folder(options.out, settings(options), resume=options.resume)
     check_same_data(options.out, provenance(train) | {"policies": policy_files([options.policy])})

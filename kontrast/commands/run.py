@@ -6,13 +6,21 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import yaml
 
 from kontrast.augment.policies import POLICIES
-from kontrast.commands.assemble import DataOptions, check_test, data_name, open_data, require_labels, split
+from kontrast.commands.assemble import (
+    DataOptions,
+    check_test,
+    data_name,
+    open_data,
+    require_labels,
+    require_texts,
+    split,
+)
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet
 from kontrast.data.reading import Reading
@@ -50,16 +58,17 @@ class OpenRun:
     """Test images that pre-training saw, without labels: where these were given only afterwards."""
 
 
-def open_run(options: RunOptions, what: str) -> OpenRun:
+def open_run(options: RunOptions, what: str, *, by: Literal["labels", "texts"] = "labels") -> OpenRun:
     """The settings, the encoder and the split data of a run.
 
     Args:
         options: Which run.
-        what: What needs labels, for the error where there are none.
+        what: What needs labels or texts, for the error where there are none.
+        by: What test images are asked about by.
 
     Raises:
-        InputError: The folder is not a finished run, its data have no labels, too few test images or other channels,
-            or they are a sample of the same origin as one that the run learned from.
+        InputError: The folder is not a finished run, its data have no labels or texts, too few test images or other
+            channels, or they are a sample of the same origin as one that the run learned from.
     """
     settings = run_settings(options.run)
     encoder = load_encoder(options.run)
@@ -69,16 +78,16 @@ def open_run(options: RunOptions, what: str) -> OpenRun:
         chosen = replace(chosen, labels=options.labels)
     check_leaks(options.run, data_name(chosen.data))
     data = open_data(chosen)
-    require_labels(data, what)
+    (require_labels if by == "labels" else require_texts)(data, what)
     check_channels(encoder, data)
     parts = split(data)
-    assert parts.test is not None, "data with labels have a test part"
+    assert parts.test is not None, "data with labels or texts have a test part"
     check_test(parts.test)
     seen = 0 if chosen == trained_on else num_seen(trained_on, parts.test)
     if seen:
         log.warning(
-            "%d of %d test images were among those of pre-training (without labels), so these scores may be too high; "
-            "pre-train with --labels to keep test images out",
+            "%d of %d test images were among those of pre-training (without these labels), so these scores may be too "
+            "high; pre-train with --labels to keep test images out",
             seen,
             len(parts.test),
         )

@@ -21,13 +21,14 @@ def hold_out(data: ImageSet, *, share: float = 0.2, seed: int = 0) -> tuple[Posi
     Where the data come with a split, it is kept: "test" is the test part (or "validation", if there is no "test") and
     everything else trains. Otherwise `share` of the *labelled* images is held out, stratified by class (multi-label
     data at random), and by group where there are groups. No image that shares a group with a test image trains,
-    labelled or not; but for data that `may_cut_groups`, whose groups play no part in this.
+    labelled or not; but for data that `may_cut_groups`, whose groups play no part in this. Images without labels but
+    with texts are held out likewise, from all of them.
 
     Returns:
         Sorted positions that train, unlabelled images among them, and sorted positions that test.
 
     Raises:
-        InputError: No labels to stratify by, one class only, a class that cannot be on both sides, or a given split
+        InputError: Neither labels nor texts, one class only, a class that cannot be on both sides, or a given split
             that cuts a group.
     """
     if data.labels is not None:
@@ -119,14 +120,17 @@ def _given(data: ImageSet, part: Positions) -> tuple[Positions, Positions]:
 
 def _drawn_test(data: ImageSet, share: float, seed: int) -> Positions:
     labelled = _labelled(data.labels)
-    if data.labels is None or len(labelled) == 0:
-        raise InputError(f"a test part needs labels; {data.name} has none: {_LABELS_WAY_OUT}")
-    codes = strata(data.labels[labelled])
-    groups = None if data.groups is None else data.groups[labelled]
+    if data.labels is not None and len(labelled):
+        drawn_from, codes = labelled, strata(data.labels[labelled])
+    elif data.texts is not None:
+        drawn_from, codes = np.arange(len(data)), np.zeros(len(data), dtype=np.int64)
+    else:
+        raise InputError(f"a test part needs labels or texts; {data.name} has none: {_LABELS_WAY_OUT}")
+    groups = None if data.groups is None else data.groups[drawn_from]
     held = held_out(codes, groups, share, np.random.default_rng([seed, 0]))
     if held is None:
         raise _too_few_to_split(data, labelled)
-    return labelled[held]
+    return drawn_from[held]
 
 
 def _fraction(codes: Positions, fraction: float, rng: np.random.Generator) -> Positions:
@@ -173,9 +177,10 @@ def _refuse_one_class(data: ImageSet) -> None:
 
 def _too_few_to_split(data: ImageSet, labelled: Positions) -> InputError:
     unit = "images" if data.groups is None else "groups"
+    if data.labels is None or not len(labelled):
+        return InputError(f"a test part needs two {unit}; {data.name} has fewer: add more, or give a column `split`")
     if data.is_multilabel:
         return InputError(f"a test part needs two labelled {unit}; {data.name} has fewer: label more, or give a split")
-    assert data.labels is not None
     labels = data.labels[labelled]
     units = labelled if data.groups is None else data.groups[labelled]
     counts = {int(code): len(np.unique(units[labels == code])) for code in np.unique(labels)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kontrast.errors import InputError
 
+KEYS = {"classes", "templates", "superclasses", "absent"}
 EXAMPLE = '{"classes": ["cat", "dog"], "templates": ["a photo of a {}."]}'
 
 
@@ -23,16 +24,42 @@ class Classes:
     """Sentences with `{}` where the name stands."""
     superclasses: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """For each coarse class the numbers of its classes; empty, or every class is in one of them."""
+    labels: tuple[str, ...] = ()
+    """What tables of labels call the classes, where that is not their names."""
+    absent: tuple[str, ...] = ("no {}",)
+    """Templates that deny a class; they are asked of data whose images may belong to several classes or to none."""
 
     def prompts(self, number: int) -> list[str]:
         """Every template with the name of that class for `{}`, which is replaced as it stands."""
-        return [template.replace("{}", self.names[number]) for template in self.templates]
+        return _filled(self.templates, self.names[number])
+
+    def denials(self, number: int) -> list[str]:
+        """Every template that denies that class."""
+        return _filled(self.absent, self.names[number])
+
+    def numbers(self, labels: Sequence[str], data: str) -> tuple[int, ...]:
+        """Which class each label of a data set stands for: one of that name or number, in that order.
+
+        Raises:
+            InputError: There is no such class.
+        """
+        known = {name: number for number, name in enumerate(self.names)}
+        known |= {name: number for number, name in enumerate(self.labels)}
+        counted = {str(number): number for number in range(len(self.names))}
+        chosen = known if set(labels) & set(known) else counted
+        if missing := [label for label in labels if label not in chosen]:
+            raise InputError(
+                f"every label of the images is a class, by its name or number; {data} has {missing[0]!r}, and the "
+                f"classes are {', '.join(self.labels or self.names)[:80]}: add it, or write classes as "
+                '{"label": "words"}'
+            )
+        return tuple(chosen[label] for label in labels)
 
 
 def read_classes(path: Path) -> Classes:
-    """Read `{"classes": [...], "templates": [...], "superclasses": {"name": [numbers of classes]}}`.
+    """Read `{"classes": [...], "templates": [...], "superclasses": {"name": [numbers of classes]}, "absent": [...]}`.
 
-    Templates and superclasses may be missing; classes then stand alone and have none.
+    All but the classes may be missing. `{"classes": {"label": "words"}}` says what stands for each label.
 
     Raises:
         InputError: There is no such file, it is not JSON, or breaks one of those rules.
@@ -43,19 +70,33 @@ def read_classes(path: Path) -> Classes:
         raise InputError(
             f"classes are a JSON file such as {EXAMPLE}; {path} is none ({error}), so write one"
         ) from error
-    if not isinstance(found, dict) or set(found) - {"classes", "templates", "superclasses"} or "classes" not in found:
+    if not isinstance(found, dict) or set(found) - KEYS or "classes" not in found:
         seen = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
         raise InputError(
-            f"a file of classes has classes, and may have templates and superclasses; {path} has {seen or 'nothing'}, "
-            f"so write it like {EXAMPLE}"
+            f"a file of classes has classes, and may have templates, superclasses and absent; {path} has "
+            f"{seen or 'nothing'}, so write it like {EXAMPLE}"
         )
-    names = _sentences(found["classes"], path, "classes are names, each once")
-    templates = _sentences(found.get("templates", ["{}"]), path, "templates are sentences, each once")
+    given = found["classes"]
+    words, labels = ([*given.values()], tuple(given)) if isinstance(given, dict) else (given, ())
+    names = _sentences(words, path, "classes are names, each once")
+    return Classes(
+        names=names,
+        labels=labels,
+        templates=_templates(found.get("templates", ["{}"]), path),
+        absent=_templates(found.get("absent", ["no {}"]), path),
+        superclasses=_superclasses(found.get("superclasses", {}), len(names), path),
+    )
+
+
+def _filled(templates: Sequence[str], name: str) -> list[str]:
+    return [template.replace("{}", name) for template in templates]
+
+
+def _templates(found: Any, path: Path) -> tuple[str, ...]:
+    templates = _sentences(found, path, "templates are sentences, each once")
     if without := [template for template in templates if "{}" not in template]:
         raise InputError(f"a template has {{}} where the class stands; {path} has {without[0]!r}, so put it in")
-    return Classes(
-        names=names, templates=templates, superclasses=_superclasses(found.get("superclasses", {}), len(names), path)
-    )
+    return templates
 
 
 def _sentences(found: Any, path: Path, rule: str) -> tuple[str, ...]:

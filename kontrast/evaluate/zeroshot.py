@@ -26,10 +26,21 @@ def class_embeddings(classes: Classes, encode_text: EncodeText) -> Tensor:
     Returns:
         `(classes, d)` float32.
     """
-    means = [
-        F.normalize(encode_text(classes.prompts(number)).float(), dim=1).mean(0) for number in range(len(classes.names))
-    ]
-    return F.normalize(torch.stack(means), dim=1)
+    return _means([classes.prompts(number) for number in range(len(classes.names))], encode_text)
+
+
+@torch.no_grad()
+def absence_embeddings(classes: Classes, encode_text: EncodeText) -> Tensor:
+    """The embedding of each class's absence, likewise from the sentences that deny it; `(classes, d)` float32."""
+    return _means([classes.denials(number) for number in range(len(classes.names))], encode_text)
+
+
+def _means(sentences: Sequence[Sequence[str]], encode_text: EncodeText) -> Tensor:
+    """All are encoded in one go, then averaged class by class."""
+    found = F.normalize(encode_text([text for some in sentences for text in some]).float(), dim=1)
+    return F.normalize(
+        torch.stack([part.mean(0) for part in torch.split(found, [len(some) for some in sentences])]), dim=1
+    )
 
 
 @torch.no_grad()
@@ -50,6 +61,25 @@ def zero_shot(image: Tensor, text: Tensor, *, temperature: float = 0.01) -> NDAr
     if temperature <= 0:
         raise ValueError(f"temperature is above 0; got {temperature}")
     return (cosines(image, text) / temperature).softmax(1).cpu().numpy()
+
+
+@torch.no_grad()
+def zero_shot_findings(image: Tensor, present: Tensor, absent: Tensor, *, temperature: float) -> NDArray[np.float32]:
+    """Of classes that may be present together, the probability of each: the softmax over its presence and absence.
+
+    Args:
+        image: `(n, d)`, any length.
+        present: `(classes, d)`, those of `class_embeddings`.
+        absent: `(classes, d)`, those of `absence_embeddings`.
+        temperature: That of the towers.
+
+    Returns:
+        `(n, classes)` in 0..1.
+
+    Raises:
+        ValueError: Images and classes differ in width.
+    """
+    return ((cosines(image, present) - cosines(image, absent)) / temperature).sigmoid().cpu().numpy()
 
 
 @torch.no_grad()

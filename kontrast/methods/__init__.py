@@ -2,7 +2,7 @@
 
 from kontrast.methods.base import Method, Objective
 from kontrast.methods.byol import BYOL
-from kontrast.methods.clip import CLIP
+from kontrast.methods.clip import CLIP, CyCLIP
 from kontrast.methods.ebclr import EBCLR
 from kontrast.methods.learned_views import LearnedViews
 from kontrast.methods.moco import MoCo
@@ -13,6 +13,7 @@ from kontrast.methods.supervised import Supervised
 METHODS: dict[str, type[Method]] = {
     "byol": BYOL,
     "clip": CLIP,
+    "cyclip": CyCLIP,
     "ebclr": EBCLR,
     "learned_views": LearnedViews,
     "moco": MoCo,
@@ -22,6 +23,16 @@ METHODS: dict[str, type[Method]] = {
 }
 
 __all__ = [
-    "BYOL", "CLIP", "EBCLR", "METHODS", "LearnedViews", "Method", "MoCo", "Objective", "SimCLR", "SimSiam",
+    "BYOL",
+    "CLIP",
+    "EBCLR",
+    "METHODS",
+    "CyCLIP",
+    "LearnedViews",
+    "Method",
+    "MoCo",
+    "Objective",
+    "SimCLR",
+    "SimSiam",
     "Supervised",
 ]  # fmt: skip

@@ -59,13 +59,13 @@ class Fit:
     epochs: int = 100
     """Passes over the training images."""
     optimiser: OptimiserName | None = None
-    """SGD with Nesterov's momentum 0.9, or AdamW; by default sgd, and adamw for `ebclr`."""
+    """SGD with Nesterov's momentum 0.9, or AdamW; by default sgd, and adamw for `clip`, `cyclip` and `ebclr`."""
     lr: float | None = None
-    """Peak learning rate for a batch of 256; scaled with the batch (Goyal et al., 2017). By default 0.06, and 0.0004
-    for `ebclr`."""
+    """Peak learning rate for a batch of 256; scaled with the batch (Goyal et al., 2017). By default 0.06, 0.001
+    for `clip` and `cyclip`, and 0.0004 for `ebclr`."""
     weight_decay: float | None = None
     """Decay of weights; usual values are 5e-4 for sgd and 0.05 for adamw. Norms and biases are never decayed. By
-    default 5e-4, and 0 for `ebclr`."""
+    default 5e-4, 0.1 for `clip` and `cyclip`, and 0 for `ebclr`."""
     warmup: float = 0.05
     """Share of the schedule in which the rate rises from zero, before it falls along a cosine."""
     schedule_epochs: int | None = None

@@ -12,7 +12,7 @@ from kontrast.augment import policies
 from kontrast.batch import Batch
 from kontrast.errors import InputError
 from kontrast.methods import CLIP, METHODS
-from kontrast.methods.clip import CYCLIP
+from kontrast.methods.clip import CyCLIP
 from kontrast.nn.encoders import Encoder, EncoderSpec, encoder, save_encoder
 from kontrast.nn.text import TextSpec, text_tower
 from kontrast.nn.towers import load_towers
@@ -125,8 +125,9 @@ def test_cyclic_terms_give_the_temperature_no_gradient():
 
 
 def test_cyclip_is_a_setting_whose_weights_for_pairs_are_the_released_ones_for_rows_at_128():
-    assert CLIP.Config(in_modal=0.25 * 127, cross_modal=0.25 * 127) == CYCLIP
-    pairs = made(in_modal=CYCLIP.in_modal, cross_modal=CYCLIP.cross_modal)(batch(128)).loss
+    defaults = CyCLIP.Config()
+    assert defaults.in_modal == defaults.cross_modal == 0.25 * 127
+    pairs = made(in_modal=defaults.in_modal, cross_modal=defaults.cross_modal)(batch(128)).loss
     rows = made(in_modal=0.25, cross_modal=0.25, normalization="rows")(batch(128)).loss
     torch.testing.assert_close(pairs, rows)
     assert METHODS["clip"] is CLIP
@@ -137,10 +138,10 @@ def test_cyclip_is_a_setting_whose_weights_for_pairs_are_the_released_ones_for_r
 )
 def test_a_run_says_its_weights_in_both_normalizations(normalization, said, caplog):
     with caplog.at_level(logging.INFO, "kontrast"):
-        made(in_modal=7.0, normalization=normalization).begin([batch(8)])
+        made(in_modal=7.0, normalization=normalization).begin([batch(8)], 8)
     assert f"in_modal: {said}, at 8 a batch" in caplog.text
     caplog.clear()
-    made().begin([batch(8)])
+    made().begin([batch(8)], 8)
     assert "of pairs is" not in caplog.text
 
 

@@ -1,0 +1,82 @@
+"""How methods that learn from images with texts read the texts: which tower, and whose texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kontrast.data import ImageSet, samples
+from kontrast.errors import InputError
+from kontrast.nn.bert import TRAINED_CONTEXT, load_bert
+from kontrast.nn.text import TextSpec, TextTower, text_tower
+
+MINILM = "sample:minilm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """How clip and cyclip read texts; other methods read none."""
+
+    text_tower: str = "own"
+    """`own`, a small transformer whose subwords are learned from the training texts; `sample:minilm`, an English
+    sentence encoder (83 MB); or the folder of one, with model.safetensors, config.json and tokenizer.json."""
+    text_width: int = 256
+    """Of the transformer of one's own."""
+    text_layers: int = 4
+    """Of the transformer of one's own."""
+    text_heads: int = 4
+    """Of the transformer of one's own; they share its width."""
+    vocabulary: int = 8192
+    """Most tokens that the transformer of one's own may learn."""
+    context: int | None = None
+    """Most tokens of a text, start and end included; longer texts are cut before their end. By default 77, and 256 for
+    sentence encoders."""
+    shuffle_texts: bool = False
+    """Give each group of training images the texts of another: a control, which must not learn what goes with what."""
+
+
+def build_text_tower(options: TextOptions, data: ImageSet) -> TextTower:
+    """The text tower that the options name, its subwords learned from the texts of the data where it is one's own.
+
+    Raises:
+        InputError: A size is out of range, or there is no such folder, or what it holds is not whole.
+    """
+    if options.text_tower == "own":
+        assert data.texts is not None, "asked before"
+        sizes = {"width": options.text_width, "layers": options.text_layers, "heads": options.text_heads}
+        spec = TextSpec(**sizes, vocabulary=options.vocabulary, context=options.context or TextSpec.context)
+        return text_tower([text for known in data.texts for text in known], spec)
+    folder = _minilm() if options.text_tower == MINILM else Path(options.text_tower).expanduser()
+    if not folder.is_dir():
+        raise InputError(
+            f"--text-tower is own, {MINILM} or the folder of a sentence encoder; {options.text_tower} is none: "
+            "leave it out or change it"
+        )
+    return load_bert(folder, context=options.context or TRAINED_CONTEXT)
+
+
+def _minilm() -> Path:
+    """The folder that holds the files of the sample."""
+    return next(iter(samples.files(MINILM.removeprefix("sample:")).values())).parent
+
+
+def shuffled_texts(data: ImageSet, *, seed: int) -> ImageSet:
+    """The same images, each group with the texts of another, whichever it is; without groups, each image.
+
+    Raises:
+        InputError: There is one group only.
+    """
+    assert data.texts is not None, "asked before"
+    codes = np.arange(len(data)) if data.groups is None else np.unique(data.groups, return_inverse=True)[1]
+    members = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
+    if len(members) < 2:
+        raise InputError(f"texts are shuffled among groups; {data.name} has one, so leave --shuffle-texts out")
+    order = np.random.default_rng([seed, 3]).permutation(len(members))
+    found: list[Sequence[str]] = [()] * len(data)
+    for own, other in zip(order, np.roll(order, 1), strict=True):  # a cycle, so that none keeps its own
+        for place, position in enumerate(members[own]):
+            found[position] = data.texts[members[other][place % len(members[other])]]
+    return data.with_texts(found)
