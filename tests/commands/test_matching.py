@@ -1,0 +1,174 @@
+"""What two towers make of unseen images: scores are those recomputed by hand from the files that the run left."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+import kontrast as package
+from kontrast import data
+from kontrast.commands.assemble import split
+from kontrast.evaluate.corruptions import Corruption
+from kontrast.evaluate.features import apply
+from kontrast.nn.towers import load_towers
+
+NUMBERS = ("one", "two", "three")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory, draw_folder):
+    """48 images with two texts each, the first of which names the class, and a table of labels."""
+    root = draw_folder(tmp_path_factory.mktemp("pairs"))
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
+    with (root / "pairs.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "text", "label"])
+        for number, name in enumerate(names):
+            kind = name.split("/")[0]
+            table.writerow([name, f"{kind} {NUMBERS[number % 3]}", kind])
+            table.writerow([name, f"left half, {kind}", kind])
+    return root / "pairs.csv"
+
+
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory, pairs, training):
+    """A finished run of clip."""
+    from kontrast.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "clip"
+    words = ["pretrain", "clip", "--data", str(pairs), *training, "--policy", "captioned", "--width", "16"]
+    assert main([*words, "--text-width", "16", "--text-layers", "1", "--text-heads", "2", "--out", str(out)]) == 0
+    return out
+
+
+def embedded(run, images, texts, change=None):
+    towers = load_towers(run)
+    path = [part for part in (change, towers.encoder, towers.project_image) if part is not None]
+    image = torch.nn.functional.normalize(torch.from_numpy(apply(torch.nn.Sequential(*path), towers.encoder, images)))
+    with torch.no_grad():
+        return image.numpy(), towers.encode_text(texts).numpy()
+
+
+def written(run, name):
+    return json.loads((run / f"evaluations/{name}.json").read_text())
+
+
+def test_zero_shot_by_class_names_is_the_share_of_test_images_nearest_to_their_own(matched, pairs, kontrast):
+    assert kontrast("evaluate", "zeroshot", matched) == 0
+    test = split(data.open(pairs)).test
+    image, text = embedded(matched, test, ["dark", "light"])
+    assert test.classes == ("dark", "light")
+    found = written(matched, "zeroshot")
+    assert found["top_1"]["value"] == pytest.approx(np.mean((image @ text.T).argmax(1) == test.labels))
+    assert found["top_1"]["low"] <= found["top_1"]["value"] <= found["top_1"]["high"]
+    assert (found["classes"], found["chance"], found["test_images"]) == (2, 0.5, len(test))
+
+
+def test_a_file_of_classes_gives_the_sentences_that_stand_for_each_label(matched, pairs, tmp_path, kontrast):
+    file = tmp_path / "mine.json"
+    file.write_text(
+        json.dumps(
+            {"classes": {"light": "light", "dark": "not light"}, "templates": ["{} one", "a {}"]}
+        )
+    )  # fmt: skip
+    assert kontrast("evaluate", "zeroshot", matched, "--classes", file) == 0
+    test = split(data.open(pairs)).test
+    image, text = embedded(matched, test, ["not light one", "a not light", "light one", "a light"])
+    means = np.stack([text[:2].mean(0), text[2:].mean(0)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    answers = (image @ means.T).argmax(1)
+    assert written(matched, "zeroshot-mine")["top_1"]["value"] == pytest.approx(np.mean(answers == test.labels))
+
+
+def test_the_first_texts_of_images_can_be_the_classes(matched, pairs, kontrast):
+    assert kontrast("evaluate", "zeroshot", matched, "--classes", "texts") == 0
+    test = split(data.open(pairs)).test
+    names = sorted({known[0] for known in test.texts})
+    image, text = embedded(matched, test, names)
+    right = [names[row.argmax()] == known[0] for row, known in zip(image @ text.T, test.texts, strict=True)]
+    found = written(matched, "zeroshot-texts")
+    assert found["top_1"]["value"] == pytest.approx(np.mean(right))
+    assert found["classes"] == len(names)
+
+
+def test_retrieval_counts_the_texts_that_are_nearer_than_the_best_of_the_images_own(matched, pairs, kontrast):
+    assert kontrast("evaluate", "retrieval", matched) == 0
+    test = split(data.open(pairs)).test
+    texts = [(text, at) for at, known in enumerate(test.texts) for text in known]
+    image, text = embedded(matched, test, [one for one, _ in texts])
+    of = np.array([at for _, at in texts])
+    cosine = (image @ text.T).astype(np.float64)
+    right = 0
+    for at, row in enumerate(cosine):
+        best = max(row[of == at])
+        right += sum(value >= best - 1e-6 for value in row[of != at]) < 5
+    found = written(matched, "retrieval")
+    assert found["image_to_text"]["recall"]["5"]["value"] == pytest.approx(right / len(test))
+    assert found["text_to_image"]["num_queries"] == len(texts)
+
+
+def test_a_corruption_changes_the_test_images_and_stands_beside_the_clean_score(matched, pairs, kontrast):
+    assert kontrast("evaluate", "zeroshot", matched, "--corrupt", "contrast") == 0
+    test = split(data.open(pairs)).test
+    image, text = embedded(matched, test, ["dark", "light"], Corruption("contrast"))
+    found = written(matched, "zeroshot-contrast")
+    assert found["top_1"]["value"] == pytest.approx(np.mean((image @ text.T).argmax(1) == test.labels))
+
+
+def test_consistency_compares_the_class_of_the_texts_with_that_of_training_neighbours(matched, pairs, kontrast):
+    assert kontrast("evaluate", "consistency", matched) == 0
+    parts = split(data.open(pairs))
+    image, text = embedded(matched, parts.test, ["dark", "light"])
+    bank, _ = embedded(matched, parts.train, ["dark"])
+    nearest = parts.train.labels[(image @ bank.T).argmax(1)]
+    value = written(matched, "consistency")["k_1"]["value"]
+    assert value == pytest.approx(np.mean((image @ text.T).argmax(1) == nearest))
+
+
+def test_findings_that_may_be_present_together_are_asked_for_presence_against_absence(matched, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (40, 2)).astype(float)
+    images = rng.integers(0, 120, (40, 16, 16)) + 100 * labels[:, :1, None]
+    file, classes = tmp_path / "findings.npz", tmp_path / "classes.json"
+    np.savez(file, images=images.astype(np.uint8), labels=labels)
+    classes.write_text('{"classes": ["light", "left half"], "absent": ["without {}", "no {}"]}')
+    found = package.evaluate(run=matched, protocol="zeroshot", data=str(file), classes=str(classes))
+    test = split(data.open(file)).test
+    words = ["light", "left half", "without light", "no light", "without left half", "no left half"]
+    image, text = embedded(matched, test, words)
+    absent = text[2:].reshape(2, 2, -1).mean(1)
+    margin = image @ text[:2].T - image @ (absent / np.linalg.norm(absent, axis=1, keepdims=True)).T
+    expected = [roc_auc_score(test.labels[:, i], margin[:, i]) for i in range(2)]
+    assert found["auroc"].value == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["zeroshot", "--classes", "missing.json"], "classes are a JSON file"),
+        (["zeroshot", "--classes", "{tmp}/other.json"], "every label of the images is a class"),
+        (["consistency", "--classes", "texts"], "compares with the labels of training images"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_one_sentence(words, said, matched, tmp_path, kontrast, capsys):
+    (tmp_path / "other.json").write_text('{"classes": ["cat", "dog"]}')
+    assert kontrast("evaluate", words[0], matched, *(word.replace("{tmp}", str(tmp_path)) for word in words[1:])) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_run_without_towers_is_refused(run, kontrast, capsys):
+    assert kontrast("evaluate", "zeroshot", run) == 2
+    assert "towers are what runs of clip leave" in capsys.readouterr().err
+
+
+def test_a_run_on_shuffled_texts_is_another_run(pairs, training, tmp_path, kontrast):
+    words = ["pretrain", "clip", pairs, *training, "--width", "8", "--text-width", "8", "--text-layers", "1"]
+    for name, more in (("a", []), ("b", ["--shuffle-texts"])):
+        assert kontrast(*words, *more, "--epochs", "1", "--out", tmp_path / name) == 0
+    losses = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])["loss"] for name in "ab"]
+    assert losses[0] != losses[1]
