@@ -35,6 +35,7 @@ from kontrast.nn.towers import Towers, load_towers
 
 RECIPE = "recipes/cyclip_emoji.yaml"
 GOOGLE, TWITTER = "sample:emoji/google", "sample:emoji/twitter"
+BRIEF = ["clip", "--epochs", "20"]
 QUESTIONS: dict[str, dict[str, list[str]]] = {
     "terms": {"clip": ["clip"], "cyclip": ["cyclip"], "shuffled": ["clip", "--shuffle-texts"]},
     "shift": {
@@ -42,21 +43,23 @@ QUESTIONS: dict[str, dict[str, list[str]]] = {
         "cyclip-google": ["cyclip", "--data", GOOGLE],
     },
     "weights": {
-        "clip": ["clip"],
-        "both-1": ["clip", "--in-modal", "1", "--cross-modal", "1"],
-        "both-8": ["clip", "--in-modal", "8", "--cross-modal", "8"],
-        "cyclip": ["cyclip"],
-        "both-127": ["clip", "--in-modal", "127", "--cross-modal", "127"],
-        "in-32": ["clip", "--in-modal", "31.75"],
-        "cross-32": ["clip", "--cross-modal", "31.75"],
+        "none": BRIEF,
+        "both-1": [*BRIEF, "--in-modal", "1", "--cross-modal", "1"],
+        "both-8": [*BRIEF, "--in-modal", "8", "--cross-modal", "8"],
+        "both-32": [*BRIEF, "--in-modal", "31.75", "--cross-modal", "31.75"],
+        "both-127": [*BRIEF, "--in-modal", "127", "--cross-modal", "127"],
+        "in-32": [*BRIEF, "--in-modal", "31.75"],
+        "cross-32": [*BRIEF, "--cross-modal", "31.75"],
     },
     "batches": {
-        f"{form}-{size}": ["clip", *f"--in-modal {weight} --cross-modal {weight}".split(),
-                           *f"--normalization {form} --batch-size {size}".split()]
-        for form, weight in (("pairs", 31.75), ("rows", 0.25))
+        f"{form}-{size}": [*BRIEF, *weights, "--normalization", form, "--batch-size", str(size)]
+        for form, weights in (
+            ("pairs", ["--in-modal", "31.75", "--cross-modal", "31.75"]),
+            ("rows", ["--in-modal", "0.25", "--cross-modal", "0.25"]),
+        )
         for size in (32, 128, 512)
     },
-}  # fmt: skip
+}
 """Arms by name, and what each adds to the recipe; others are compared with the first."""
 
 

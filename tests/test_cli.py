@@ -43,7 +43,7 @@ def refused(capsys):
 
 @pytest.fixture
 def shown(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "120")  # a wider one has several columns, whose lines would mix
 
     def shown(*words, code=0):
         try:
