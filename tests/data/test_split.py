@@ -91,6 +91,25 @@ def test_a_given_split_that_cuts_a_group_is_refused_with_both_images(image_set):
         hold_out(data)
 
 
+def test_images_with_texts_and_no_labels_are_held_out_by_group_where_there_are_groups(image_set):
+    bare = replace(image_set(labels_of(50, 50)), labels=None, classes=())
+    told = bare.with_texts([[f"text {i}"] for i in range(100)])
+    train, test = hold_out(told)
+    assert (len(train), len(test)) == (80, 20)
+    grouped = replace(told, groups=np.arange(100) // 4)
+    train, test = hold_out(grouped)
+    assert not set(grouped.groups[train]) & set(grouped.groups[test])
+    assert len(test) == 20
+    with pytest.raises(InputError, match="needs labels or texts"):
+        hold_out(bare)
+
+
+def test_one_group_with_texts_cannot_be_split(image_set):
+    bare = replace(image_set(labels_of(2, 2)), labels=None, classes=(), groups=np.zeros(4, dtype=np.int64))
+    with pytest.raises(InputError, match="needs two groups"):
+        hold_out(bare.with_texts([["a"], ["b"], ["c"], ["d"]]))
+
+
 def test_multilabel_data_are_held_out_at_random_and_by_group(image_set):
     labels = np.random.default_rng(0).integers(0, 2, (100, 3)).astype(float)
     groups = np.arange(100) // 5

@@ -13,7 +13,7 @@ from kontrast.evaluate.classes import Classes, read_classes
 from kontrast.evaluate.consistency import consistency, neighbour_label
 from kontrast.evaluate.intervals import estimate
 from kontrast.evaluate.shares import share
-from kontrast.evaluate.zeroshot import class_embeddings, coarse, cosines, fine, in_top, zero_shot
+from kontrast.evaluate.zeroshot import class_embeddings, coarse, cosines, fine, in_top, zero_shot, zero_shot_findings
 
 
 def vectors(n, d=5, seed=0):
@@ -71,6 +71,33 @@ def test_a_missing_file_and_one_in_another_encoding_are_refused(tmp_path):
     (tmp_path / "latin.json").write_bytes('{"classes": ["é"]}'.encode("latin-1"))
     with pytest.raises(InputError, match="classes are a JSON file"):
         read_classes(tmp_path / "latin.json")
+
+
+def test_labels_are_classes_by_name_by_what_stands_for_them_or_by_number(tmp_path):
+    spoken = read_classes(written(tmp_path, {"classes": {"NORMAL": "a healthy chest", "PNEUMONIA": "pneumonia"}}))
+    assert spoken.names == ("a healthy chest", "pneumonia")
+    assert spoken.numbers(["PNEUMONIA", "NORMAL"], "chests") == (1, 0)
+    assert spoken.numbers(["1", "0"], "chests") == (1, 0)
+    named = Classes(names=("cat", "dog", "2"))
+    assert named.numbers(["dog", "cat"], "pets") == (1, 0)
+    assert named.numbers(["2", "cat"], "pets") == (2, 0), "a name wins over a number"
+    with pytest.raises(InputError, match="pets has 'bird', and the classes are cat, dog, 2"):
+        named.numbers(["bird", "cat"], "pets")
+
+
+def test_denials_of_a_class_are_no_name_unless_the_file_says_otherwise(tmp_path):
+    assert Classes(names=("mass",)).denials(0) == ["no mass"]
+    found = read_classes(written(tmp_path, {"classes": ["mass"], "absent": ["without {}", "{} is absent"]}))
+    assert found.denials(0) == ["without mass", "mass is absent"]
+
+
+def test_a_finding_is_as_probable_as_the_softmax_of_its_presence_and_absence():
+    image, present, absent = vectors(6), vectors(3, seed=1), vectors(3, seed=2)
+    found = zero_shot_findings(image, present, absent, temperature=0.2)
+    for i in range(6):
+        for j in range(3):
+            pair = [F.cosine_similarity(image[i], side[j], dim=0).item() / 0.2 for side in (present, absent)]
+            assert found[i, j] == pytest.approx(np.exp(pair[0]) / np.exp(pair).sum(), rel=1e-4)
 
 
 def test_a_class_is_the_mean_of_its_sentences_each_at_length_1_and_again_at_length_1():
