@@ -206,12 +206,7 @@ def clip(
             `text_id` is missing or of another length.
     """
     image, text, all_image, all_text = _block_of_pairs(image, text, columns)
-    if not 0 <= offset <= len(all_image) - len(image):
-        raise ValueError(
-            f"the rows are a block of the columns; got {len(image)} rows from offset {offset} on, "
-            f"and {len(all_image)} columns"
-        )
-    own, directions = slice(offset, offset + len(image)), ((image, all_text), (text, all_image))
+    own, directions = _own_rows(image, all_image, offset), ((image, all_text), (text, all_image))
     if duplicates == "multi_positive":
         text_id = _checked_id(text_id, all_image)
         to_text, to_image = (_sharing(query / temperature, key, text_id, own) for query, key in directions)
@@ -228,6 +223,7 @@ def cyclic_in_modal(
     *,
     normalization: Normalization = "pairs",
     columns: tuple[Tensor, Tensor] | None = None,
+    offset: int = 0,
     text_id: Tensor | None = None,
 ) -> Tensor:
     """Two images should be as similar as their two texts: the sum over j, k of (<I_j, I_k> - <T_j, T_k>)^2.
@@ -241,6 +237,7 @@ def cyclic_in_modal(
             `"pairs"`, n (n - 1), so that it does not. A weight for "pairs" is n - 1 times that for "rows".
         columns: All images and all texts, `(m, d)` each, of which `image` and `text` are a block of rows: k runs over
             these, and m - 1 stands for n - 1. The mean over equal blocks is the loss of the whole.
+        offset: Row of `columns` at which the block begins; only `text_id` needs it.
         text_id: `(m,)` int64, the same for equal texts and for no others: such j and k are then left out of the sum,
             which would make their images one, and of the n (n - 1). Without it, none are.
 
@@ -249,10 +246,16 @@ def cyclic_in_modal(
         where the most frequent text occurs g times.
 
     Raises:
-        ValueError: Images and texts differ in shape, or the columns do, or `text_id` is of another length.
+        ValueError: Images and texts differ in shape, or the columns do or have no such block, or `text_id` is of
+            another length.
     """
-    pairs = _block_of_pairs(image, text, columns)
-    return _cyclic(*pairs, normalization, sign=1, text_id=None if text_id is None else _checked_id(text_id, pairs[2]))
+    image, text, all_image, all_text = _block_of_pairs(image, text, columns)
+    total, kept = _cyclic_sum(image, text, all_image, all_text, sign=1), len(all_image) * (len(all_image) - 1)
+    if text_id is not None:
+        own = _own_rows(image, all_image, offset)
+        among_equals, num_equals = _in_modal_among_equals(all_image, all_text, _checked_id(text_id, all_image), own)
+        total, kept = (total - among_equals).clamp(min=0), kept - num_equals
+    return _normalized(total, normalization, len(image), kept * len(image) / len(all_image))
 
 
 def cyclic_cross_modal(
@@ -278,7 +281,9 @@ def cyclic_cross_modal(
     Raises:
         ValueError: Images and texts differ in shape, or the columns do.
     """
-    return _cyclic(*_block_of_pairs(image, text, columns), normalization, sign=-1)
+    image, text, all_image, all_text = _block_of_pairs(image, text, columns)
+    total, kept = _cyclic_sum(image, text, all_image, all_text, sign=-1), len(image) * (len(all_image) - 1)
+    return _normalized(total, normalization, len(image), kept)
 
 
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
@@ -446,23 +451,19 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
         return a @ b.mT
 
 
-def _cyclic(
-    image: Tensor,
-    text: Tensor,
-    all_image: Tensor,
-    all_text: Tensor,
-    normalization: Normalization,
-    *,
-    sign: int,
-    text_id: Tensor | None = None,
-) -> Tensor:
-    """Both cyclic terms; pairs of equal texts are subtracted, a block's share of them from each block."""
-    total, kept = _cyclic_sum(image, text, all_image, all_text, sign), len(all_image) * (len(all_image) - 1)
-    share = len(image) / len(all_image)
-    if text_id is not None:
-        among_equals, num_equals = _in_modal_among_equals(all_image, all_text, text_id)
-        total, kept = (total - share * among_equals).clamp(min=0), kept - num_equals
-    return total / (len(image) if normalization == "rows" else max(share * kept, 1))
+def _own_rows(rows: Tensor, columns: Tensor, offset: int) -> slice:
+    """Where the rows are among the columns."""
+    if not 0 <= offset <= len(columns) - len(rows):
+        raise ValueError(
+            f"the rows are a block of the columns; got {len(rows)} rows from offset {offset} on, "
+            f"and {len(columns)} columns"
+        )
+    return slice(offset, offset + len(rows))
+
+
+def _normalized(total: Tensor, normalization: Normalization, rows: int, pairs: float) -> Tensor:
+    """A cyclic sum over its rows, or over its ordered pairs of two different ones."""
+    return total / (rows if normalization == "rows" else max(pairs, 1))
 
 
 def _cyclic_sum(image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor, sign: int) -> Tensor:
@@ -478,17 +479,19 @@ def _cyclic_sum(image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor
     return (_products(e, all_s) + sign * _products(s, all_e)).square().sum() / 4
 
 
-def _in_modal_among_equals(image: Tensor, text: Tensor, text_id: Tensor) -> tuple[Tensor, int]:
-    """The sum of the in-modal term over ordered pairs of two rows of one text, and their number.
+def _in_modal_among_equals(image: Tensor, text: Tensor, text_id: Tensor, own: slice) -> tuple[Tensor, int]:
+    """The sum of the in-modal term over own rows and other rows of the same text; and the number of such pairs in all.
 
     Texts that occur equally often are multiplied together.
     """
     inverse, counts = _numbered(text_id)
     order, total = inverse.argsort(stable=True), image.new_zeros(())
+    is_own = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+    is_own[own] = True
     for count in sorted(set(counts[counts > 1].tolist())):
         rows = order[counts[inverse[order]] == count].view(-1, count)
         i, t = image[rows], text[rows]
-        total = total + (_products(i, i) - _products(t, t)).square().sum()
+        total = total + (_products(i, i) - _products(t, t)).square()[is_own[rows]].sum()
     return total, int((counts * (counts - 1)).sum())
 
 

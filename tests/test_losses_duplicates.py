@@ -74,10 +74,24 @@ def test_the_in_modal_term_without_equal_texts_equals_its_definition(width, norm
     image, text = pairs(d=width)
     blocks = zip(image.chunk(num_blocks), text.chunk(num_blocks), strict=True)
     found = sum(
-        losses.cyclic_in_modal(i, t, columns=(image, text), normalization=normalization, text_id=TEXT_ID)
-        for i, t in blocks
+        losses.cyclic_in_modal(
+            i, t, columns=(image, text), offset=8 // num_blocks * number, normalization=normalization, text_id=TEXT_ID
+        )
+        for number, (i, t) in enumerate(blocks)
     ) / num_blocks  # fmt: skip
     same_gradients(found, in_modal_by_definition(image, text, TEXT_ID, normalization), (image, text))
+
+
+def test_a_block_without_equal_texts_pays_nothing_for_those_of_another():
+    """Rows 4 to 7 share a text; the first block's sum is over all its pairs, by plain loops, and stays above 0."""
+    image, text = pairs()
+    image = torch.cat([text[:4] + 0.001 * image[:4], image[4:]]).detach()
+    found = losses.cyclic_in_modal(
+        image[:4], text[:4], columns=(image, text), normalization="rows", text_id=torch.tensor([0, 1, 2, 3, 4, 4, 4, 4])
+    )
+    i, t = (torch.nn.functional.normalize(side, dim=1) for side in (image, text))
+    expected = sum((i[j] @ i[k] - t[j] @ t[k]) ** 2 for j in range(4) for k in range(8)) / 4
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_two_of_three_pairs_with_one_text_are_as_by_hand():

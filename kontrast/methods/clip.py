@@ -122,7 +122,7 @@ class CLIP(Method):
         masked = pairs.text_id if config.duplicates == "mask" else None
         shared = {"normalization": config.normalization, "columns": columns}
         with torch.set_grad_enabled(torch.is_grad_enabled() and config.in_modal > 0):
-            in_modal = losses.cyclic_in_modal(pairs.image, pairs.text, text_id=masked, **shared)  # type: ignore[arg-type]
+            in_modal = losses.cyclic_in_modal(pairs.image, pairs.text, offset=pairs.offset, text_id=masked, **shared)  # type: ignore[arg-type]
         with torch.set_grad_enabled(torch.is_grad_enabled() and config.cross_modal > 0):
             cross_modal = losses.cyclic_cross_modal(pairs.image, pairs.text, **shared)  # type: ignore[arg-type]
         loss = contrast
