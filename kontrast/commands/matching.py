@@ -107,12 +107,15 @@ def score_matching(protocol: str, options: RunOptions, asked: MatchingOptions, d
         InputError: The run left no towers, its data lack the labels or texts, or are too few; or no such classes.
     """
     by_text = protocol == "retrieval" or asked.classes == TEXTS
-    opened = open_run(options, protocol, by="texts" if by_text else "labels")
+    instead = "ask by the texts of the images, --classes texts" if protocol == "zeroshot" else ""
+    opened = open_run(options, protocol, by="texts" if by_text else "labels", instead=instead)
     towers = load_towers(options.run).to(choose_device(device))
     change = None if asked.corrupt is None else Corruption(asked.corrupt)
     matched = _Matched(opened=opened, towers=towers, image=image_embeddings(towers, opened.test, change=change))
     scores = MATCHING[protocol](matched, asked)
     console = Console(stderr=True, highlight=False)
+    if "chance" in scores:
+        console.print(f"{protocol}: {scores['classes']:,} classes, so chance is {100 * scores['chance']:.2g} %")
     for name, value in _estimates(scores):
         console.print(f"{protocol}, {name}: {value}")
     found = {"protocol": protocol, "settings": vars(options), **scores, "test_images": len(opened.test)}
@@ -135,8 +138,9 @@ def _zeroshot(matched: _Matched, asked: MatchingOptions) -> dict[str, Any]:
         return {**about, "auroc": estimate(question.label, answers[None, None], "auroc", groups=groups)}
     label, score = torch.from_numpy(question.label), cosines(matched.image, text)
     found = {f"top_{k}": share(in_top(score, label, k), groups=groups) for k in TOP if k < len(text)}
-    answers = zero_shot(matched.image, text, temperature=temperature)
-    balanced = estimate(question.label, answers[None, None], "balanced_accuracy", groups=groups)
+    if asked.classes != TEXTS:  # by its own text a class is hardly more than an image, and has no variance to speak of
+        answers = zero_shot(matched.image, text, temperature=temperature)
+        found["balanced_accuracy"] = estimate(question.label, answers[None, None], "balanced_accuracy", groups=groups)
     if coarser := question.classes.superclasses:
         found["fine"] = share(fine(score, label, coarser), groups=groups)
         found["coarse"] = share(coarse(score, label, coarser), groups=groups)
@@ -144,7 +148,7 @@ def _zeroshot(matched: _Matched, asked: MatchingOptions) -> dict[str, Any]:
         "label_alignment": measures.label_alignment(matched.image, text, label).item(),
         "label_uniformity": measures.label_uniformity(matched.image, text, label).item(),
     }
-    return {**about, **found, "balanced_accuracy": balanced, **space}
+    return {**about, **found, **space}
 
 
 def _retrieval(matched: _Matched, asked: MatchingOptions) -> dict[str, Any]:

@@ -58,13 +58,16 @@ class OpenRun:
     """Test images that pre-training saw, without labels: where these were given only afterwards."""
 
 
-def open_run(options: RunOptions, what: str, *, by: Literal["labels", "texts"] = "labels") -> OpenRun:
+def open_run(
+    options: RunOptions, what: str, *, by: Literal["labels", "texts"] = "labels", instead: str = ""
+) -> OpenRun:
     """The settings, the encoder and the split data of a run.
 
     Args:
         options: Which run.
         what: What needs labels or texts, for the error where there are none.
         by: What test images are asked about by.
+        instead: Another way out than labels, in words.
 
     Raises:
         InputError: The folder is not a finished run, its data have no labels or texts, too few test images or other
@@ -78,7 +81,10 @@ def open_run(options: RunOptions, what: str, *, by: Literal["labels", "texts"] =
         chosen = replace(chosen, labels=options.labels)
     check_leaks(options.run, data_name(chosen.data))
     data = open_data(chosen)
-    (require_labels if by == "labels" else require_texts)(data, what)
+    if by == "labels":
+        require_labels(data, what, instead)
+    else:
+        require_texts(data, what)
     check_channels(encoder, data)
     parts = split(data)
     assert parts.test is not None, "data with labels or texts have a test part"

@@ -110,7 +110,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 8192, context: in
     made = Tokenizer(subwords, start=size, end=size + 1, context=context)
     if num_cut := int(made(texts).is_cut.sum()):
         log.warning(
-            "%d of %d texts have more than %d tokens and are cut before their end token; a larger context holds more",
+            "%d of %d texts have more than %d tokens and are cut before their end token; --context raises that number",
             *(num_cut, len(texts), context),
         )
     return made
