@@ -20,16 +20,16 @@ NUMBERS = ("one", "two", "three")
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory, draw_folder):
-    """48 images with two texts each, the first of which names the class, and a table of labels."""
+    """48 images with two texts each, the first of which names the class, two images a group."""
     root = draw_folder(tmp_path_factory.mktemp("pairs"))
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
     with (root / "pairs.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["image", "text", "label"])
+        table.writerow(["image", "text", "label", "group"])
         for number, name in enumerate(names):
             kind = name.split("/")[0]
-            table.writerow([name, f"{kind} {NUMBERS[number % 3]}", kind])
-            table.writerow([name, f"left half, {kind}", kind])
+            table.writerow([name, f"{kind} {NUMBERS[number % 3]}", kind, number // 2])
+            table.writerow([name, f"left half, {kind}", kind, number // 2])
     return root / "pairs.csv"
 
 
@@ -65,6 +65,8 @@ def test_zero_shot_by_class_names_is_the_share_of_test_images_nearest_to_their_o
     assert found["top_1"]["value"] == pytest.approx(np.mean((image @ text.T).argmax(1) == test.labels))
     assert found["top_1"]["low"] <= found["top_1"]["value"] <= found["top_1"]["high"]
     assert (found["classes"], found["chance"], found["test_images"]) == (2, 0.5, len(test))
+    assert found["top_1"]["num_groups"] == found["balanced_accuracy"]["num_groups"] == len(test) / 2
+    assert found["label_alignment"] == pytest.approx((image * text[test.labels]).sum(1).mean(), abs=1e-6)
 
 
 def test_a_file_of_classes_gives_the_sentences_that_stand_for_each_label(matched, pairs, tmp_path, kontrast):
@@ -80,7 +82,9 @@ def test_a_file_of_classes_gives_the_sentences_that_stand_for_each_label(matched
     means = np.stack([text[:2].mean(0), text[2:].mean(0)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     answers = (image @ means.T).argmax(1)
-    assert written(matched, "zeroshot-mine")["top_1"]["value"] == pytest.approx(np.mean(answers == test.labels))
+    found = written(matched, "zeroshot-mine")
+    assert found["top_1"]["value"] == pytest.approx(np.mean(answers == test.labels))
+    assert found["label_alignment"] == pytest.approx((image * means[test.labels]).sum(1).mean(), abs=1e-6)
 
 
 def test_the_first_texts_of_images_can_be_the_classes(matched, pairs, kontrast):
@@ -94,20 +98,29 @@ def test_the_first_texts_of_images_can_be_the_classes(matched, pairs, kontrast):
     assert found["classes"] == len(names)
 
 
-def test_retrieval_counts_the_texts_that_are_nearer_than_the_best_of_the_images_own(matched, pairs, kontrast):
-    assert kontrast("evaluate", "retrieval", matched) == 0
+@pytest.mark.parametrize("merged", [False, True])
+def test_retrieval_counts_what_is_as_near_as_the_best_right_answer_or_nearer(merged, matched, pairs, kontrast):
+    assert kontrast("evaluate", "retrieval", matched, *["--merge-texts"] * merged) == 0
     test = split(data.open(pairs)).test
-    texts = [(text, at) for at, known in enumerate(test.texts) for text in known]
-    image, text = embedded(matched, test, [one for one, _ in texts])
-    of = np.array([at for _, at in texts])
+    texts = [text for known in test.texts for text in known]
+    image, text = embedded(matched, test, texts)
+    of = np.repeat(np.arange(len(test)), 2)
     cosine = (image @ text.T).astype(np.float64)
-    right = 0
-    for at, row in enumerate(cosine):
-        best = max(row[of == at])
-        right += sum(value >= best - 1e-6 for value in row[of != at]) < 5
+    has = np.array(
+        [[texts[j] in test.texts[i] if merged else of[j] == i for j in range(len(texts))] for i in range(len(test))]
+    )
+    ranks = {
+        "image_to_text": [1 + sum(row[~own] >= row[own].max() - 1e-6) for row, own in zip(cosine, has, strict=True)],
+        "text_to_image": [
+            1 + sum(row[~own] >= row[own].max() - 1e-6) for row, own in zip(cosine.T, has.T, strict=True)
+        ],
+    }
     found = written(matched, "retrieval")
-    assert found["image_to_text"]["recall"]["5"]["value"] == pytest.approx(right / len(test))
-    assert found["text_to_image"]["num_queries"] == len(texts)
+    for direction, rank in ranks.items():
+        assert found[direction]["mean_rank"] == pytest.approx(np.mean(rank)), direction
+        assert found[direction]["recall"]["5"]["value"] == pytest.approx(np.mean(np.array(rank) <= 5))
+        assert found[direction]["recall"]["5"]["num_groups"] == len(test) / 2
+    assert found["alignment"] == pytest.approx(2 - 2 * (image * text[::2]).sum(1).mean(), abs=1e-5)
 
 
 def test_a_corruption_changes_the_test_images_and_stands_beside_the_clean_score(matched, pairs, kontrast):
@@ -116,6 +129,9 @@ def test_a_corruption_changes_the_test_images_and_stands_beside_the_clean_score(
     image, text = embedded(matched, test, ["dark", "light"], Corruption("contrast"))
     found = written(matched, "zeroshot-contrast")
     assert found["top_1"]["value"] == pytest.approx(np.mean((image @ text.T).argmax(1) == test.labels))
+    assert found["label_alignment"] == pytest.approx((image * text[test.labels]).sum(1).mean(), abs=1e-6)
+    clean, _ = embedded(matched, test, ["dark"])
+    assert np.abs(clean - image).max() > 1e-3
 
 
 def test_consistency_compares_the_class_of_the_texts_with_that_of_training_neighbours(matched, pairs, kontrast):
@@ -123,9 +139,47 @@ def test_consistency_compares_the_class_of_the_texts_with_that_of_training_neigh
     parts = split(data.open(pairs))
     image, text = embedded(matched, parts.test, ["dark", "light"])
     bank, _ = embedded(matched, parts.train, ["dark"])
-    nearest = parts.train.labels[(image @ bank.T).argmax(1)]
-    value = written(matched, "consistency")["k_1"]["value"]
-    assert value == pytest.approx(np.mean((image @ text.T).argmax(1) == nearest))
+    near = parts.train.labels[(image @ bank.T).argsort(1)[:, ::-1][:, :5]]
+    found, said = written(matched, "consistency"), (image @ text.T).argmax(1)
+    for k in (1, 3, 5):  # odd, so that one of two classes leads
+        agrees = (near[:, :k].mean(1) > 0.5) == said
+        assert found[f"k_{k}"]["value"] == pytest.approx(np.mean(agrees))
+    assert found["k_1"]["num_groups"] == len(parts.test) / 2
+
+
+def test_classes_in_another_order_than_the_labels_give_the_same_consistency(matched, pairs, tmp_path, kontrast):
+    (tmp_path / "turned.json").write_text('{"classes": ["light", "dark"]}')
+    for words in ([], ["--classes", tmp_path / "turned.json"]):
+        assert kontrast("evaluate", "consistency", matched, *words) == 0
+    found = [written(matched, name) for name in ("consistency", "consistency-turned")]
+    assert found[0]["k_5"] == found[1]["k_5"]
+
+
+def test_pairs_without_labels_have_a_test_part_and_say_how_zero_shot_can_ask_them(matched, pairs, tmp_path, capsys):
+    rows = [line.split(",")[:2] for line in pairs.read_text().splitlines() if "left" not in line]
+    bare = tmp_path / "bare.csv"
+    bare.write_text("\n".join(f"{pairs.parent / name if name != 'image' else name},{text}" for name, text in rows))
+    found = package.evaluate(run=matched, protocol="retrieval", data=str(bare))
+    assert found["test_images"] == 10
+    from kontrast.cli import main
+
+    assert main(["evaluate", "zeroshot", str(matched), "--data", str(bare)]) == 2
+    assert "with --labels, or ask by the texts of the images, --classes texts" in capsys.readouterr().err
+
+
+def test_texts_are_embedded_alike_in_batches_of_any_size(matched):
+    from kontrast.evaluate.embeddings import text_embeddings
+
+    towers, texts = load_towers(matched), ["dark", "a light left half", "one two three", "x", "left"]
+    with torch.no_grad():
+        expected = towers.encode_text(texts)
+    for size in (1, 2, 7):
+        torch.testing.assert_close(text_embeddings(towers, texts, batch_size=size), expected)
+
+
+def test_the_text_tower_of_the_run_has_the_sizes_asked_for(matched):
+    spec = load_towers(matched).text.network.spec
+    assert (spec.width, spec.layers, spec.heads) == (16, 1, 2)
 
 
 def test_findings_that_may_be_present_together_are_asked_for_presence_against_absence(matched, tmp_path):
