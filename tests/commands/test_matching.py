@@ -147,6 +147,23 @@ def test_consistency_compares_the_class_of_the_texts_with_that_of_training_neigh
     assert found["k_1"]["num_groups"] == len(parts.test) / 2
 
 
+def test_consistency_believes_the_labels_of_training_images_alone(matched, pairs, tmp_path):
+    """The same images twice: labels of the training part are turned around, those of the test part are not."""
+    names = sorted(path for path in pairs.parent.rglob("*.png"))
+    shares = {}
+    for turned in (False, True):
+        rows = ["path,label,split"]
+        for number, name in enumerate(names):
+            part = "test" if number % 3 == 0 else "train"
+            kind = name.parent.name
+            other = {"dark": "light", "light": "dark"}[kind]
+            rows.append(f"{name},{other if turned and part == 'train' else kind},{part}")
+        (tmp_path / f"{turned}.csv").write_text("\n".join(rows))
+        found = package.evaluate(run=matched, protocol="consistency", data=str(tmp_path / f"{turned}.csv"))
+        shares[turned] = found["k_1"].value
+    assert shares[True] == pytest.approx(1 - shares[False])
+
+
 def test_classes_in_another_order_than_the_labels_give_the_same_consistency(matched, pairs, tmp_path, kontrast):
     (tmp_path / "turned.json").write_text('{"classes": ["light", "dark"]}')
     for words in ([], ["--classes", tmp_path / "turned.json"]):
