@@ -12,16 +12,14 @@ Multi-label data get an answer for each class, each with a confidence of its own
 JSON list of the classes that are present and `unanswered` one of those whose confidence is too low; `confidence` is the
 lowest of the answers that are given, and `abstained` says whether any class is unanswered.
 
-A cell that begins with = + - or @ is a formula to a spreadsheet, and other people name files. A path that does so is
-written with ./ before it, which is the same path and no formula. Names of classes are the user's own and stay as they
-are, so that predictions can be compared with labels; in the header they follow "p:".
+Paths are written so that no spreadsheet takes one for a formula (see `files`). Names of classes are the user's own and
+stay as they are, so that predictions can be compared with labels; in the header they follow "p:".
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,22 +30,17 @@ from torch import nn
 from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
-from kontrast.commands.files import check_out, write_csv, write_parquet
+from kontrast.commands.files import TABLES, Columns, check_out, path_cell, write_table
 from kontrast.commands.run import read_as_trained, run_settings
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
 from kontrast.evaluate.calibration import calibrated, confidences
 from kontrast.evaluate.features import apply
 from kontrast.evaluate.metrics import Floats
-from kontrast.files import whole_file
 from kontrast.nn.classifier import Classifier, load_classifier
 from kontrast.train.parallel import choose_device
 
 log = logging.getLogger("kontrast")
-
-Columns = dict[str, list[Any]]
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet takes for the beginning of a formula."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +60,7 @@ class Predict(DataOptions):
 def run(options: Predict) -> Path:
     """Predict the classes of images; returns the path of the file."""
     distributed.start()
-    check_out(options.out, _WRITERS, "predictions")
+    check_out(options.out, TABLES, "predictions")
     if not 0 <= options.abstain_below <= 1:
         raise InputError(f"a confidence lies in 0..1; --abstain-below is {options.abstain_below}, so give 0.8 or so")
     classifier = load_classifier(options.run).to(choose_device(options.device))
@@ -77,9 +70,8 @@ def run(options: Predict) -> Path:
     spec = classifier.spec
     logits = apply(model, classifier.encoder, data)
     found = calibrated(logits, temperature=spec.temperature, multilabel=spec.multilabel)
-    columns = {"path": [_no_formula(name) for name in data.names], **_answers(classifier, found, options.abstain_below)}
-    with whole_file(options.out) as partial:
-        _WRITERS[options.out.suffix](partial, columns)
+    columns = {"path": [path_cell(name) for name in data.names], **_answers(classifier, found, options.abstain_below)}
+    write_table(options.out, columns)
     silent = columns["abstained"].count("yes")
     log.info("predictions for %d images are in %s; %d of them abstain", len(data), options.out, silent)
     return options.out
@@ -127,19 +119,5 @@ def _of_each_class(classes: tuple[str, ...], probabilities: Floats, given: Any) 
         "unanswered": named(~given),
     }
 
-
-def _no_formula(name: str) -> str:
-    return f"./{name}" if name.startswith(FORMULA) else name
-
-
-def _write_csv(path: Path, columns: Columns) -> None:
-    write_csv(path, list(columns), zip(*columns.values(), strict=True))
-
-
-def _write_parquet(path: Path, columns: Columns) -> None:
-    write_parquet(path, columns, otherwise=".csv")
-
-
-_WRITERS: dict[str, Callable[[Path, Columns], None]] = {".csv": _write_csv, ".parquet": _write_parquet}
 
 predict = keyword_call(Predict, run)
