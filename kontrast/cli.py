@@ -57,7 +57,7 @@ VERBS = {
     ),
     "predict": Verb(
         "predict", "Predict", "run", ("run", "data"),
-        "Classify images, with calibrated probabilities, or abstain.",
+        "Classify images, with calibrated probabilities, or abstain; a run of clip does so by texts, uncalibrated.",
         "kontrast predict runs/classifier images/ --out predictions.csv --abstain-below 0.8",
     ),
     "embed": Verb(
