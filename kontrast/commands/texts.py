@@ -91,12 +91,13 @@ def warn_of_cut(text: TextTower, texts: Sequence[str], what: str) -> bool:
     Args:
         text: The tower.
         texts: Any number of them.
-        what: What they are, in the plural.
+        what: What they are called, in the plural; a single one as it is.
     """
     num_cut = int(text.tokenizer(texts).is_cut.sum())
     if num_cut:
         log.warning(
-            "%d of %d %s have more than the %d tokens that the run reads of a text, so their ends are left out",
-            *(num_cut, len(texts), what, text.tokenizer.context),
+            "of %s, only the first %d tokens are read, start and end included",
+            what if len(texts) == 1 else f"{num_cut:,} of {len(texts):,} {what}",
+            text.tokenizer.context,
         )
     return num_cut > 0

@@ -83,7 +83,7 @@ def test_classes_go_by_what_tables_of_labels_call_them(clip_run, images, classes
 def test_sentences_that_the_context_cuts_are_counted(clip_run, images, classes, tmp_path, caplog):
     long = {"classes": ["dark field", "z" * 60]}
     package.predict(run=clip_run, data=str(images), classes=classes(long), out=tmp_path / "p.csv")
-    assert "1 of 2 sentences of classes have more than the 14 tokens" in caplog.text
+    assert "of 1 of 2 sentences of classes, only the first 14 tokens are read" in caplog.text
 
 
 def test_wrong_input_is_refused_and_writes_nothing(
