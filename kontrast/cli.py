@@ -65,6 +65,11 @@ VERBS = {
         "Write the representations of images to .parquet, .csv or .npz.",
         "kontrast embed runs/a images/ --out embeddings.parquet",
     ),
+    "search": Verb(
+        "search", "Search", "run", ("run", "query"),
+        "Find the images nearest to a text, or the texts and images nearest to an image, by a run of clip.",
+        'kontrast search runs/clip "left sided opacity" --data images/ --out found.csv found.html',
+    ),
     "export": Verb(
         "export", "Export", "run", ("run",),
         "Write weights for plain timm or as ONNX, with a model card.",
@@ -275,7 +280,7 @@ def _with_methods(kind: type[Any]) -> type[Any]:
 
 
 def _kept(options: Any) -> str:
-    if not hasattr(options, "out"):
+    if not isinstance(getattr(options, "out", None), Path):
         return "nothing was written yet"  # said before anything is imported: what was stopped may be an import of torch
     from kontrast.commands.assemble import kept
 

@@ -24,4 +24,6 @@ def flags(options: Any, *, without: Collection[str] = ()) -> list[str]:
 def _flag(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{'' if value else 'no-'}{name}"]
-    return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    return [f"--{name}={value}"] if str(value).startswith("-") else [f"--{name}", str(value)]
