@@ -155,6 +155,14 @@ def test_aliases_hide_the_names_of_images_and_of_the_one_asked_about(clip_run, p
     assert all(hit.path.startswith("image-") for hit in found)
 
 
+def test_a_run_that_knew_its_images_by_aliases_knows_others_so_as_well(clip_run, pairs, tmp_path):
+    run = shutil.copytree(clip_run, tmp_path / "run")
+    settings = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(settings.replace("alias_paths: false", "alias_paths: true"))
+    for searched in ({}, {"data": str(pairs)}):
+        assert all(hit.path.startswith("image-") for hit in package.search(run=run, query="dark", **searched))
+
+
 def test_a_text_that_the_context_cuts_is_said_on_the_terminal_and_on_the_page(clip_run, pairs, caplog, tmp_path):
     package.search(run=clip_run, query="view " + "z" * 60, data=str(pairs), top=1, out=[tmp_path / "f.html"])
     assert "of the text searched by, only the first 14 tokens are read" in caplog.text
