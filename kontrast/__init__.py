@@ -38,6 +38,7 @@ _HOME = {
     "load": "kontrast.commands.load",
     "predict": "kontrast.commands.predict",
     "pretrain": "kontrast.commands.pretrain",
+    "search": "kontrast.commands.search",
 }
 
 __all__ = [  # noqa: RUF022  # plain order, as a test holds
@@ -66,6 +67,7 @@ __all__ = [  # noqa: RUF022  # plain order, as a test holds
     "load",
     "predict",
     "pretrain",
+    "search",
     "study",
 ]
 

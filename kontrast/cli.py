@@ -57,13 +57,18 @@ VERBS = {
     ),
     "predict": Verb(
         "predict", "Predict", "run", ("run", "data"),
-        "Classify images, with calibrated probabilities, or abstain.",
+        "Classify images, with calibrated probabilities, or abstain; a run of clip does so by texts, uncalibrated.",
         "kontrast predict runs/classifier images/ --out predictions.csv --abstain-below 0.8",
     ),
     "embed": Verb(
         "embed", "Embed", "run", ("run", "data"),
         "Write the representations of images to .parquet, .csv or .npz.",
         "kontrast embed runs/a images/ --out embeddings.parquet",
+    ),
+    "search": Verb(
+        "search", "Search", "run", ("run", "query"),
+        "Find the images nearest to a text, or the texts and images nearest to an image, by a run of clip.",
+        'kontrast search runs/clip "left sided opacity" --data images/ --out found.csv found.html',
     ),
     "export": Verb(
         "export", "Export", "run", ("run",),
@@ -275,7 +280,7 @@ def _with_methods(kind: type[Any]) -> type[Any]:
 
 
 def _kept(options: Any) -> str:
-    if not hasattr(options, "out"):
+    if not isinstance(getattr(options, "out", None), Path):
         return "nothing was written yet"  # said before anything is imported: what was stopped may be an import of torch
     from kontrast.commands.assemble import kept
 

@@ -163,6 +163,7 @@ def test_every_command_has_help_with_its_example(verb, shown):
         (["finetune"], "kontrast.commands.finetune.Finetune"),
         (["predict"], "kontrast.commands.predict.Predict"),
         (["embed"], "kontrast.commands.embed.Embed"),
+        (["search"], "kontrast.commands.search.Search"),
         (["export"], "kontrast.commands.export.Export"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

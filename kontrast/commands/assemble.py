@@ -46,8 +46,8 @@ class DataOptions:
     """A folder of pictures, DICOM files or volumes, a table with a column `path`, an .npz of arrays, or `sample:NAME`.
 
     Texts are those of the table's column `text`, or of .txt files beside the images. Also shards of WebDataset, one
-    volume or DICOMDIR, a known data set's folder as `NAME:FOLDER` (acdc, brats, ham10000, iu-xray, kermany, mimic-cxr,
-    mmwhs, nih-chest), and from Python an `ImageSet` or a torch `Dataset`.
+    picture, volume or DICOMDIR, a known data set's folder as `NAME:FOLDER` (acdc, brats, ham10000, iu-xray, kermany,
+    mimic-cxr, mmwhs, nih-chest), and from Python an `ImageSet` or a torch `Dataset`.
     """
     labels: Path | None = None
     """Table with columns `path,label` and, if you have them, `group` (patient, lesion, volume) and `split`."""

@@ -19,6 +19,7 @@ from rich.text import Text
 from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, as_written, data_name, open_data, write_json
 from kontrast.commands.call import keyword_call
+from kontrast.commands.flags import flags
 from kontrast.commands.provenance import provenance, versions
 from kontrast.commands.run import read_as_trained, run_settings
 from kontrast.data import ImageSet, hold_out
@@ -316,12 +317,7 @@ def _as_json(data: ImageSet, found: Finding) -> dict[str, Any]:
 
 
 def _page(options: Check, checked: Checked) -> audit_page.AuditPage:
-    words = ["kontrast", "data", "check", str(data_name(options.data))]
-    given = {name: value for name, value in as_written(vars(options)).items() if name not in ("data", "out")}
-    for name, value in given.items():
-        if value != Check.__dataclass_fields__[name].default:
-            flag = name.replace("_", "-")
-            words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    words = ["kontrast", "data", "check", data_name(options.data), *flags(options, without=("data", "out"))]
     graver = [found for found in checked.findings if found.grade != "note"]
     return audit_page.AuditPage(
         title=f"Check of {checked.data.name}",

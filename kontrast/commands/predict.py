@@ -12,17 +12,20 @@ Multi-label data get an answer for each class, each with a confidence of its own
 JSON list of the classes that are present and `unanswered` one of those whose confidence is too low; `confidence` is the
 lowest of the answers that are given, and `abstained` says whether any class is unanswered.
 
-A cell that begins with = + - or @ is a formula to a spreadsheet, and other people name files. A path that does so is
-written with ./ before it, which is the same path and no formula. Names of classes are the user's own and stay as they
-are, so that predictions can be compared with labels; in the header they follow "p:".
+A run of clip labels images by the texts of `--classes`, without having seen a label. Its p:NAME are the softmax of the
+cosines of image and texts over the temperature that the run has learned. They rank the classes and add up to 1, but
+nothing calibrates them: of answers with a confidence of 0.9, nine in ten need not be right.
+
+Paths are written so that no spreadsheet takes one for a formula (see `files`). Names of classes are the user's own and
+stay as they are, so that predictions can be compared with labels; in the header they follow "p:".
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,78 +35,129 @@ from torch import nn
 from kontrast import distributed
 from kontrast.commands.assemble import DataOptions, open_data
 from kontrast.commands.call import keyword_call
-from kontrast.commands.files import check_out, write_csv, write_parquet
+from kontrast.commands.files import TABLES, Columns, check_out, path_cell, write_table
 from kontrast.commands.run import read_as_trained, run_settings
+from kontrast.commands.texts import warn_of_cut
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
 from kontrast.evaluate.calibration import calibrated, confidences
+from kontrast.evaluate.classes import EXAMPLE, read_classes
+from kontrast.evaluate.embeddings import image_embeddings, text_embeddings
 from kontrast.evaluate.features import apply
 from kontrast.evaluate.metrics import Floats
-from kontrast.files import whole_file
-from kontrast.nn.classifier import Classifier, load_classifier
+from kontrast.evaluate.zeroshot import class_embeddings, zero_shot
+from kontrast.nn.classifier import is_classifier, load_classifier
+from kontrast.nn.encoders import Encoder
+from kontrast.nn.towers import has_towers, load_towers
 from kontrast.train.parallel import choose_device
 
 log = logging.getLogger("kontrast")
 
-Columns = dict[str, list[Any]]
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet takes for the beginning of a formula."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(DataOptions):
-    """Write predictions with calibrated probabilities: .csv or .parquet, one row an image."""
+    """Write predictions with probabilities, those of classifiers calibrated: .csv or .parquet, one row an image."""
 
     run: Path
-    """Folder of `kontrast finetune classification`."""
+    """Folder of `kontrast finetune classification`; with --classes, of a run of clip."""
+    classes: Path | None = None
+    """JSON file such as {"classes": ["cat", "dog"], "templates": ["a photo of a {}."]}, by whose texts a run of clip
+    labels images; the probabilities are then not calibrated."""
     out: Path
     """File to write; its suffix names the format."""
     abstain_below: float = 0.0
-    """Give no answer where the confidence is lower; evaluations/test.json says what that cost on test images."""
+    """Give no answer where the confidence is lower; a classifier's evaluations/test.json says what that cost."""
     device: str = "auto"
     """`auto` is the first GPU if there is one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Said:
+    """What is said of images."""
+
+    data: ImageSet
+    classes: tuple[str, ...]
+    """As tables of labels call them."""
+    probabilities: Floats
+    """`(n, classes)`."""
+    multilabel: bool = False
 
 
 def run(options: Predict) -> Path:
     """Predict the classes of images; returns the path of the file."""
     distributed.start()
-    check_out(options.out, _WRITERS, "predictions")
+    check_out(options.out, TABLES, "predictions")
     if not 0 <= options.abstain_below <= 1:
         raise InputError(f"a confidence lies in 0..1; --abstain-below is {options.abstain_below}, so give 0.8 or so")
-    classifier = load_classifier(options.run).to(choose_device(options.device))
-    data = open_data(read_as_trained(options, run_settings(options.run), "size", "channels"))
-    _warn_of_scale(options, classifier, data)
-    model = nn.Sequential(classifier.encoder, classifier.head)
-    spec = classifier.spec
-    logits = apply(model, classifier.encoder, data)
-    found = calibrated(logits, temperature=spec.temperature, multilabel=spec.multilabel)
-    columns = {"path": [_no_formula(name) for name in data.names], **_answers(classifier, found, options.abstain_below)}
-    with whole_file(options.out) as partial:
-        _WRITERS[options.out.suffix](partial, columns)
+    said = _by_classifier(options) if _is_of_a_classifier(options) else _by_texts(options)
+    columns = {"path": [path_cell(name) for name in said.data.names], **_answers(said, options.abstain_below)}
+    write_table(options.out, columns)
     silent = columns["abstained"].count("yes")
-    log.info("predictions for %d images are in %s; %d of them abstain", len(data), options.out, silent)
+    log.info("predictions for %d images are in %s; %d of them abstain", len(said.data), options.out, silent)
     return options.out
 
 
-def _warn_of_scale(options: Predict, classifier: Classifier, data: ImageSet) -> None:
-    """Say so where images are scaled that in training were not: what they show may then have another size."""
-    trained = classifier.encoder.spec.size
-    if run_settings(options.run).get("size") is None and data.size != trained:
+def _is_of_a_classifier(options: Predict) -> bool:
+    """Whether the run says by itself what the classes are, and not by `--classes`."""
+    if is_classifier(options.run) and options.classes is not None:
+        raise InputError(
+            f"a classifier has classes of its own; {options.run} is one, so leave --classes out or name a run of clip"
+        )
+    if options.classes is None and has_towers(options.run) and not is_classifier(options.run):
+        raise InputError(
+            f"a run of clip labels images by the texts of classes; {options.run} is one and --classes is missing, so "
+            f"write a file such as {EXAMPLE} and name it"
+        )
+    return options.classes is None
+
+
+def _by_classifier(options: Predict) -> _Said:
+    classifier = load_classifier(options.run).to(choose_device(options.device))
+    data = _open(options, classifier.encoder)
+    logits = apply(nn.Sequential(classifier.encoder, classifier.head), classifier.encoder, data)
+    spec = classifier.spec
+    found = calibrated(logits, temperature=spec.temperature, multilabel=spec.multilabel)
+    return _Said(data=data, classes=spec.classes, probabilities=found, multilabel=spec.multilabel)
+
+
+def _by_texts(options: Predict) -> _Said:
+    assert options.classes is not None, "asked before"
+    classes = read_classes(options.classes)
+    if len(classes.names) < 2:
+        raise InputError(
+            f"an image is given one of two classes or more; {options.classes} has {classes.names[0]!r} alone, so add "
+            "another"
+        )
+    towers = load_towers(options.run).to(choose_device(options.device))
+    data = _open(options, towers.encoder)
+    sentences = [text for number in range(len(classes.names)) for text in classes.prompts(number)]
+    warn_of_cut(towers.text, sentences, "sentences of classes")
+    text = class_embeddings(classes, partial(text_embeddings, towers))
+    temperature = towers.temperature.item()
+    found = zero_shot(image_embeddings(towers, data), text, temperature=temperature)
+    log.info("probabilities are those of texts at the run's temperature of %.3g and not calibrated", temperature)
+    return _Said(data=data, classes=classes.labels or classes.names, probabilities=found.astype(np.float64))
+
+
+def _open(options: Predict, encoder: Encoder) -> ImageSet:
+    """The images; says so where they are scaled that in training were not: what they show may have another size."""
+    settings = run_settings(options.run)
+    data = open_data(read_as_trained(options, settings, "size", "channels"))
+    if settings.get("size") is None and data.size != encoder.spec.size:
         log.warning(
             "these images have %d px where training images had %d px, so they are scaled; look at whether they show "
             "the same at that size",
-            data.size,
-            trained,
+            *(data.size, encoder.spec.size),
         )
+    return data
 
 
-def _answers(classifier: Classifier, probabilities: Floats, threshold: float) -> Columns:
+def _answers(said: _Said, threshold: float) -> Columns:
     """All columns but the first."""
-    classes, multilabel = classifier.spec.classes, classifier.spec.multilabel
-    given = confidences(probabilities, multilabel=multilabel) >= threshold
-    answer = _of_each_class if multilabel else _of_one_class
-    each = {f"p:{name}": probabilities[:, i].tolist() for i, name in enumerate(classes)}
-    return {**answer(classes, probabilities, given), **each}
+    given = confidences(said.probabilities, multilabel=said.multilabel) >= threshold
+    answer = _of_each_class if said.multilabel else _of_one_class
+    each = {f"p:{name}": said.probabilities[:, i].tolist() for i, name in enumerate(said.classes)}
+    return {**answer(said.classes, said.probabilities, given), **each}
 
 
 def _of_one_class(classes: tuple[str, ...], probabilities: Floats, given: Any) -> Columns:
@@ -127,19 +181,5 @@ def _of_each_class(classes: tuple[str, ...], probabilities: Floats, given: Any) 
         "unanswered": named(~given),
     }
 
-
-def _no_formula(name: str) -> str:
-    return f"./{name}" if name.startswith(FORMULA) else name
-
-
-def _write_csv(path: Path, columns: Columns) -> None:
-    write_csv(path, list(columns), zip(*columns.values(), strict=True))
-
-
-def _write_parquet(path: Path, columns: Columns) -> None:
-    write_parquet(path, columns, otherwise=".csv")
-
-
-_WRITERS: dict[str, Callable[[Path, Columns], None]] = {".csv": _write_csv, ".parquet": _write_parquet}
 
 predict = keyword_call(Predict, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from kontrast.data import ImageSet, samples
 from kontrast.errors import InputError
 from kontrast.nn.bert import TRAINED_CONTEXT, load_bert
 from kontrast.nn.text import TextSpec, TextTower, text_tower
+
+log = logging.getLogger("kontrast")
 
 MINILM = "sample:minilm"
 
@@ -80,3 +83,21 @@ def shuffled_texts(data: ImageSet, *, seed: int) -> ImageSet:
         for place, position in enumerate(members[own]):
             found[position] = data.texts[members[other][place % len(members[other])]]
     return data.with_texts(found)
+
+
+def warn_of_cut(text: TextTower, texts: Sequence[str], what: str) -> bool:
+    """Say so where texts are longer than the tower reads; returns whether any is.
+
+    Args:
+        text: The tower.
+        texts: Any number of them.
+        what: What they are called, in the plural; a single one as it is.
+    """
+    num_cut = int(text.tokenizer(texts).is_cut.sum())
+    if num_cut:
+        log.warning(
+            "of %s, only the first %d tokens are read, start and end included",
+            what if len(texts) == 1 else f"{num_cut:,} of {len(texts):,} {what}",
+            text.tokenizer.context,
+        )
+    return num_cut > 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kontrast.data.annotations import PARTS, Annotations, class_codes, part_names
 from kontrast.data.dicom.directory import list_dicomdir
-from kontrast.data.formats import DICOM, SUFFIXES, VOLUME, format_of
+from kontrast.data.formats import SUFFIXES, VOLUME, format_of
 from kontrast.errors import InputError
 
 _log = logging.getLogger("kontrast")
@@ -112,19 +112,19 @@ def list_folder(root: Path) -> FileListing:
 
 
 def list_file(path: Path) -> FileListing:
-    """One file of several images (a volume, DICOM frames), or the files that a DICOMDIR names.
+    """One file of an image or of several (a volume, DICOM frames), or the files that a DICOMDIR names.
 
     Raises:
         InputError: It is no such file.
     """
     if path.name.upper() == "DICOMDIR":
         found = list_dicomdir(path)
-    elif format_of(path) in (DICOM, VOLUME):
+    elif format_of(path) is not None:
         found = (path,)
     else:
         raise InputError(
-            "a data file is a table (.csv .tsv .parquet), an array (.npz), a DICOM file, a DICOMDIR or a volume; got "
-            f"{path}: pass the folder that holds it, or convert it"
+            "a data file is a table (.csv .tsv .parquet), an array (.npz), a picture, a DICOM file, a DICOMDIR or a "
+            f"volume; got {path}: pass the folder that holds it, or convert it"
         )
     root = path.absolute().parent
     return FileListing(

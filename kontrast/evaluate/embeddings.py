@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kontrast.data import ImageSet
 from kontrast.evaluate.features import apply
+from kontrast.evaluate.stored import stored_features
 from kontrast.nn.towers import Towers
 
 
@@ -25,6 +26,17 @@ def image_embeddings(towers: Towers, data: ImageSet, *, change: nn.Module | None
     """
     path = [part for part in (change, towers.encoder, towers.project_image) if part is not None]
     return nn.functional.normalize(torch.from_numpy(apply(nn.Sequential(*path).eval(), towers.encoder, data)), dim=1)
+
+
+@torch.no_grad()
+def stored_image_embeddings(towers: Towers, data: ImageSet) -> Tensor:
+    """As `image_embeddings`, but what the encoder makes of images is read from the cache where it is in it.
+
+    Raises:
+        InputError: As there.
+    """
+    found = torch.from_numpy(stored_features(towers.encoder, data)).to(towers.temperature.device)
+    return nn.functional.normalize(towers.project_image(found).float(), dim=1).cpu()
 
 
 @torch.no_grad()

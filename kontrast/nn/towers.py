@@ -90,6 +90,11 @@ def save_towers(towers: Towers, run: Path) -> None:
         save_file(weights, partial)
 
 
+def has_towers(run: Path) -> bool:
+    """Whether the folder holds the towers of a run of clip."""
+    return (run / DESCRIPTION).is_file() and (run / WEIGHTS).is_file()
+
+
 def load_towers(run: Path) -> Towers:
     """The two towers that a run left, in evaluation mode.
 

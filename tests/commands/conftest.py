@@ -1,6 +1,7 @@
 """Images and settings so small that a command takes about a second."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,43 @@ def untrained():
         return folder
 
     return untrained
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory, draw_folder):
+    """A table of 60 grey images of 16 px with texts; the last twelve are copies of the first."""
+    folder = draw_folder(tmp_path_factory.mktemp("pairs"), count=24)
+    (folder / "copies").mkdir()
+    for number in range(12):
+        shutil.copy(folder / f"dark/{number:02d}.png", folder / f"copies/{number:02d}.png")
+    rows = [(f"dark/{n:02d}.png", f"a dark field, view {n % 8}") for n in range(24)]
+    rows += [(f"light/{n:02d}.png", f"a light half, view {n % 8}") for n in range(24)]
+    rows += [(f"copies/{n:02d}.png", "one of the copies") for n in range(12)]
+    text = "\n".join(f'{name},"{said}"' for name, said in [("path", "text"), *rows])
+    (folder / "pairs.csv").write_text(text + "\n", encoding="utf-8")
+    return folder / "pairs.csv"
+
+
+@pytest.fixture(scope="session")
+def clip_run(tmp_path_factory, pairs):
+    """A finished run of CLIP on them, whose texts have 14 tokens at most."""
+    pytest.importorskip("tokenizers")
+    out = tmp_path_factory.mktemp("runs") / "clip"
+    words = ["pretrain", "clip", str(pairs), "--encoder", "test_resnet", "--stem", "standard", "--precision", "float32"]
+    words += [
+        "--policy",
+        "captioned",
+        "--epochs",
+        "6",
+        "--batch-size",
+        "16",
+        "--text-width",
+        "32",
+        "--text-layers",
+        "1",
+    ]
+    assert main([*words, "--context", "14", "--width", "16", "--out", str(out)]) == 0
+    return out
 
 
 @pytest.fixture

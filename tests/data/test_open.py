@@ -41,6 +41,19 @@ def test_an_image_smaller_than_the_crop_is_refused(tmp_path, save, as_array):
         data.open(source, size=28)
 
 
+def test_a_single_picture_is_opened_as_the_folder_that_holds_it_alone(tmp_path, save):
+    path = save(tmp_path / "images/a.png", side=12)
+    alone, folder = data.open(path), data.open(tmp_path / "images")
+    assert alone.names == folder.names == ("a.png",)
+    np.testing.assert_array_equal(alone.pixels, folder.pixels)
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(InputError, match=r"a picture, a DICOM file, .* got .*notes\.txt"):
+        data.open(tmp_path / "notes.txt")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"1 of 1 are \(b\.png"):
+        data.open(tmp_path / "b.png")
+
+
 def test_grey_images_have_one_channel_and_a_single_coloured_one_makes_it_three(tmp_path, save):
     save(tmp_path / "a.png")
     assert data.open(tmp_path).channels == 1
