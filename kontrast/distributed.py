@@ -11,6 +11,7 @@ import math
 import os
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,12 +70,23 @@ def gather(rows: Tensor) -> Tensor:
     return gathered
 
 
-def place(rows: Tensor) -> tuple[int, int]:
-    """Where one's own rows `(n, ...)` begin among those that `gather` stacks, and how many these are: 0 and n alone."""
+class Place(NamedTuple):
+    """Of one's own rows among those of all processes."""
+
+    offset: int
+    """Where they begin."""
+    total: int
+    """Rows of all."""
+    share: float
+    """One's own rows over the mean of all processes; 1 where each has as many."""
+
+
+def place(rows: Tensor) -> Place:
+    """Where one's own rows `(n, ...)` are among those that `gather` stacks; alone, they are all there is."""
     if not _is_group():
-        return 0, len(rows)
+        return Place(0, len(rows), 1.0)
     counts = _counts(rows)
-    return sum(counts[: dist.get_rank()]), sum(counts)
+    return Place(sum(counts[: dist.get_rank()]), sum(counts), len(rows) * len(counts) / sum(counts))
 
 
 class _Gather(torch.autograd.Function):

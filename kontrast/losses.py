@@ -463,7 +463,7 @@ def _own_rows(rows: Tensor, columns: Tensor, offset: int) -> slice:
 
 def _normalized(total: Tensor, normalization: Normalization, rows: int, pairs: float) -> Tensor:
     """A cyclic sum over its rows, or over its ordered pairs of two different ones."""
-    return total / (rows if normalization == "rows" else max(pairs, 1))
+    return total / (rows if normalization == "rows" else pairs or 1)
 
 
 def _cyclic_sum(image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor, sign: int) -> Tensor:

@@ -127,9 +127,9 @@ def test_gathered_rows_are_all_in_order_of_rank_and_their_gradient_is_the_sum_ov
     for rank, (one, grad) in enumerate(zip(found, grads, strict=True)):
         assert torch.equal(one["gathered"], 2 * torch.arange(12.0).view(6, 2))
         assert torch.equal(one["grad"], grad)
-        assert one["told"] == [(0, 3, 4)[rank], 6, rank, 3, rank == 0]
+        assert one["told"] == [(0, 3, 4)[rank], 6, (1.5, 0.5, 1)[rank], rank, 3, rank == 0]
         assert one["numbers"].tolist() == [2**62, *[2**62 + 1] * 2, *[2**62 + 2] * 3]
 
 
 def test_alone_ones_rows_are_the_only_ones():
-    assert distributed.place(torch.ones(4, 3)) == (0, 4)
+    assert distributed.place(torch.ones(4, 3)) == (0, 4, 1)

@@ -310,6 +310,11 @@ def build_method(
         )
     if method.reads_texts:
         require_texts(data, name)
+        if policy.geometry.flip:
+            log.warning(
+                "this augmentation mirrors images, whose texts may say left and right; --policy captioned, xray, ct "
+                "and mri do not"
+            )
         return method(built, policy, config, text=build_text_tower(texts or TextOptions(), data))  # type: ignore[call-arg]
     if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]

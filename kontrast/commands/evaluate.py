@@ -56,6 +56,11 @@ def run(options: Evaluate) -> dict[str, Any]:
         return score_ood(options, options.ood, options.device)
     if name in MATCHING:
         return score_matching(name, options, options, options.device)
+    if options.classes or options.merge_texts or options.corrupt:
+        raise InputError(
+            f"--classes, --merge-texts and --corrupt are for {', '.join(MATCHING)}; {name} reads none, so leave them "
+            "out"
+        )
     ask = PROTOCOLS[name]
     opened = open_run(options, "evaluation")
     if has_read_labels(opened.settings):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from kontrast import measures
 from kontrast.commands.assemble import require_labels, require_texts, write_json
 from kontrast.commands.provenance import provenance
 from kontrast.commands.run import OpenRun, RunOptions, open_run
+from kontrast.commands.texts import warn_of_cut
 from kontrast.data import ImageSet
 from kontrast.errors import InputError
 from kontrast.evaluate.classes import Classes, read_classes
@@ -78,8 +79,11 @@ class _Matched:
     def test(self) -> ImageSet:
         return self.opened.test
 
-    def encode_text(self, texts: Any) -> Tensor:
-        return text_embeddings(self.towers, texts)
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Each different text once, so that equal texts are equal to the last bit."""
+        warn_of_cut(self.towers.text, texts, "texts")
+        different = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        return text_embeddings(self.towers, tuple(different))[[different[text] for text in texts]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,7 @@ def score_matching(protocol: str, options: RunOptions, asked: MatchingOptions, d
     Raises:
         InputError: The run left no towers, its data lack the labels or texts, or are too few; or no such classes.
     """
+    _check_flags(protocol, asked)
     by_text = protocol == "retrieval" or asked.classes == TEXTS
     instead = "ask by the texts of the images, --classes texts" if protocol == "zeroshot" else ""
     opened = open_run(options, protocol, by="texts" if by_text else "labels", instead=instead)
@@ -126,6 +131,14 @@ def score_matching(protocol: str, options: RunOptions, asked: MatchingOptions, d
     return found
 
 
+def _check_flags(protocol: str, asked: MatchingOptions) -> None:
+    """Refuse a flag that the protocol does not read, since an answer to another question would look like one to it."""
+    if protocol == "retrieval" and asked.classes is not None:
+        raise InputError(f"retrieval asks by texts and knows no classes; --classes is {asked.classes}, so leave it out")
+    if protocol != "retrieval" and asked.merge_texts:
+        raise InputError(f"only retrieval merges texts; got --merge-texts for {protocol}, so leave it out")
+
+
 def _zeroshot(matched: _Matched, asked: MatchingOptions) -> dict[str, Any]:
     """Accuracy of the nearest class; of findings that may be present together, AUROC of presence against absence."""
     question = _question(matched.test, asked)
@@ -135,7 +148,9 @@ def _zeroshot(matched: _Matched, asked: MatchingOptions) -> dict[str, Any]:
     if question.label.ndim == 2:
         absent = absence_embeddings(question.classes, matched.encode_text)
         answers = zero_shot_findings(matched.image, text, absent, temperature=temperature)
-        return {**about, "auroc": estimate(question.label, answers[None, None], "auroc", groups=groups)}
+        known = ~np.isnan(question.label).all(axis=0)  # a finding that nobody labelled has no score
+        scored = estimate(question.label[:, known], answers[:, known][None, None], "auroc", groups=groups)
+        return {"classes": int(known.sum()), "chance": 0.5, "auroc": scored}
     label, score = torch.from_numpy(question.label), cosines(matched.image, text)
     found = {f"top_{k}": share(in_top(score, label, k), groups=groups) for k in TOP if k < len(text)}
     if asked.classes != TEXTS:  # by its own text a class is hardly more than an image, and has no variance to speak of
@@ -181,6 +196,11 @@ def _consistency(matched: _Matched, asked: MatchingOptions) -> dict[str, Any]:
             "with one each"
         )
     known = matched.opened.train.take(matched.opened.train.labelled)
+    if not len(known):
+        raise InputError(
+            f"consistency compares with the labels of training images; none of {matched.opened.train.name} has one, so "
+            "label some with --labels"
+        )
     bank, bank_label = image_embeddings(matched.towers, known), _labels(known, question.classes)
     text = class_embeddings(question.classes, matched.encode_text)
     predicted = cosines(matched.image, text).argmax(1).numpy()
@@ -203,8 +223,10 @@ def _question(test: ImageSet, asked: MatchingOptions) -> _Question:
     if asked.classes == TEXTS:
         require_texts(test, "zeroshot by texts")
         assert test.texts is not None
-        names, label = np.unique([known[0] for known in test.texts], return_inverse=True)
-        return _Question(classes=Classes(names=tuple(names.tolist())), label=label)
+        numbers = {name: number for number, name in enumerate(sorted({known[0] for known in test.texts}))}
+        return _Question(
+            classes=Classes(names=tuple(numbers)), label=np.array([numbers[known[0]] for known in test.texts])
+        )
     require_labels(test, "zeroshot")
     classes = Classes(names=test.classes) if asked.classes is None else read_classes(Path(asked.classes))
     return _Question(classes=classes, label=_labels(test, classes))
@@ -223,10 +245,11 @@ def _labels(data: ImageSet, classes: Classes) -> NDArray[Any]:
 
 
 def _file_name(protocol: str, options: RunOptions, asked: MatchingOptions) -> str:
-    """Of the answer: other questions of one run stand beside each other."""
+    """Of the answer: those to other protocols, classes, data and corruptions stand beside each other."""
     other = None if options.data is None else re.sub(r"[^A-Za-z0-9]+", "-", Path(options.data).name).strip("-")
     classes = None if asked.classes is None else Path(asked.classes).stem
-    return "-".join(part for part in (protocol, classes, other, asked.corrupt) if part)
+    merged = "merged" if asked.merge_texts else None
+    return "-".join(part for part in (protocol, classes, merged, other, asked.corrupt) if part)
 
 
 def _estimates(found: Mapping[str, Any]) -> list[tuple[str, Estimate]]:

@@ -22,13 +22,16 @@ from kontrast.commands.assemble import (
     split,
 )
 from kontrast.commands.lineage import check_leaks
-from kontrast.data import ImageSet
+from kontrast.data import ImageSet, samples
 from kontrast.data.reading import Reading
 from kontrast.errors import InputError
 from kontrast.evaluate.features import check_channels
 from kontrast.nn.encoders import Encoder, load_encoder
 
 log = logging.getLogger("kontrast")
+
+COLUMNS = ("image_column", "text_column", "delimiter")
+"""How a table is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,12 @@ class RunOptions:
     """Table with columns `path,label`; by default the run's."""
     channels: int | None = None
     """Convert other images than the run's to 1 or 3 channels."""
+    image_column: str | None = None
+    """Of another table than the run's; by default as the run read its own."""
+    text_column: str | None = None
+    """Of another table than the run's; by default as the run read its own."""
+    delimiter: str | None = None
+    """Of another table than the run's; by default as the run read its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +132,24 @@ def own_data(settings: Mapping[str, Any]) -> DataOptions:
 
 def other_data(options: RunOptions, data: str, settings: Mapping[str, Any], encoder: Encoder) -> DataOptions:
     """Other images, read as those of the run were."""
-    found = DataOptions(data=data, size=encoder.spec.size, channels=options.channels)
-    return read_as_trained(found, settings, "alias_paths")
+    columns = {name: getattr(options, name) for name in COLUMNS}
+    found = DataOptions(data=data, size=encoder.spec.size, channels=options.channels, **columns)
+    check_same_split(settings, data)
+    return read_as_trained(found, settings, "alias_paths", *COLUMNS)
+
+
+def check_same_split(settings: Mapping[str, Any], data: str) -> None:
+    """Refuse another style of a sample whose split is not that of the run, which would test on what it has seen.
+
+    Raises:
+        InputError: The run has seen other concepts than the test part of the whole sample leaves to it.
+    """
+    changed = [name for name in ("limit", "ignore_groups") if settings.get(name)]
+    if changed and samples.is_other_style(str(settings["data"]), data):
+        raise InputError(
+            f"another style of a sample has the same test part only where the run has the whole sample; it was trained "
+            f"with --{changed[0].replace('_', '-')}, so train without it or name other data than {data}"
+        )
 
 
 def num_seen(trained_on: DataOptions, test: ImageSet) -> int:

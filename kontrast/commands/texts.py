@@ -47,18 +47,45 @@ def build_text_tower(options: TextOptions, data: ImageSet) -> TextTower:
     Raises:
         InputError: A size is out of range, or there is no such folder, or what it holds is not whole.
     """
-    if options.text_tower == "own":
-        assert data.texts is not None, "asked before"
-        sizes = {"width": options.text_width, "layers": options.text_layers, "heads": options.text_heads}
-        spec = TextSpec(**sizes, vocabulary=options.vocabulary, context=options.context or TextSpec.context)
-        return text_tower([text for known in data.texts for text in known], spec)
+    assert data.texts is not None, "asked before"
+    texts = [text for known in data.texts for text in known]
+    tower = _own_tower(options, texts) if options.text_tower == "own" else _given_tower(options)
+    _check_apart(tower, texts, data.name)
+    return tower
+
+
+def _own_tower(options: TextOptions, texts: Sequence[str]) -> TextTower:
+    sizes = {"width": options.text_width, "layers": options.text_layers, "heads": options.text_heads}
+    context = TextSpec.context if options.context is None else options.context
+    return text_tower(texts, TextSpec(**sizes, vocabulary=options.vocabulary, context=context))
+
+
+def _given_tower(options: TextOptions) -> TextTower:
     folder = _minilm() if options.text_tower == MINILM else Path(options.text_tower).expanduser()
     if not folder.is_dir():
         raise InputError(
             f"--text-tower is own, {MINILM} or the folder of a sentence encoder; {options.text_tower} is none: "
             "leave it out or change it"
         )
-    return load_bert(folder, context=options.context or TRAINED_CONTEXT)
+    return load_bert(folder, context=TRAINED_CONTEXT if options.context is None else options.context)
+
+
+def _check_apart(tower: TextTower, texts: Sequence[str], name: str) -> None:
+    """Say so where different texts are one to the tower, and refuse where all are."""
+    different = set(texts)
+    seen = len(set(tower.tokenizer(sorted(different)).identity().tolist()))
+    if seen < 2:
+        raise InputError(
+            "clip learns which text belongs to which image, so texts differ to the tower; the "
+            f"{len(different)} of {name} are one to it, by lower case or their first {tower.tokenizer.context} tokens: "
+            "raise --context, or name another column with --text-column"
+        )
+    if seen < len(different):
+        log.warning(
+            "%d different texts are %d to the text tower, which reads no capitals and the first %d tokens; --context "
+            "raises the latter",
+            *(len(different), seen, tower.tokenizer.context),
+        )
 
 
 def _minilm() -> Path:

@@ -65,7 +65,7 @@ def read_classes(path: Path) -> Classes:
         InputError: There is no such file, it is not JSON, or breaks one of those rules.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"classes are a JSON file such as {EXAMPLE}; {path} is none ({error}), so write one"
@@ -100,11 +100,20 @@ def _templates(found: Any, path: Path) -> tuple[str, ...]:
 
 
 def _sentences(found: Any, path: Path, rule: str) -> tuple[str, ...]:
-    if not isinstance(found, list) or not found or not all(isinstance(one, str) and one.strip() for one in found):
+    if (
+        not isinstance(found, list)
+        or not found
+        or not all(isinstance(one, str) and one.strip() and _is_unicode(one) for one in found)
+    ):
         raise InputError(f"{rule}; {path} has {str(found)[:60]}, so write a list of texts that are not empty")
     if doubles := {one for one in found if found.count(one) > 1}:
         raise InputError(f"{rule}; {path} has {min(doubles)!r} twice, so take one out")
     return tuple(found)
+
+
+def _is_unicode(text: str) -> bool:
+    """Not so for half of a pair of surrogates, which JSON can write and no text can hold."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _superclasses(found: Any, num_classes: int, path: Path) -> dict[str, tuple[int, ...]]:

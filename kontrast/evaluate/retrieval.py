@@ -81,8 +81,7 @@ def retrieval_ranks(
     _check(image, text, image_of)
     if merge_identical_text and (texts is None or len(texts) != len(text)):
         raise ValueError(f"merging compares the {len(text)} texts; got {'none' if texts is None else len(texts)}")
-    names = np.array(texts) if merge_identical_text else np.arange(len(text))
-    wording = np.unique(names, return_inverse=True)[1]
+    wording = _numbers(texts or ()) if merge_identical_text else np.arange(len(text))
     ones = np.ones(len(text), dtype=bool)
     has = sparse.csr_matrix((ones, (image_of, wording)), shape=(len(image), int(wording.max()) + 1), dtype=bool)
     image, text = (F.normalize(each.detach().double(), dim=1) for each in (image, text))
@@ -111,6 +110,12 @@ def retrieval(ranks: Ranks, image_of: Array, *, groups: Array | None = None, see
         "image_to_text": _direction(ranks.image_to_text, len(image_of), groups, seed),
         "text_to_image": _direction(ranks.text_to_image, len(ranks.image_to_text), of_text, seed),
     }
+
+
+def _numbers(texts: Sequence[str]) -> NDArray[np.int64]:
+    """The same number for equal texts."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
 
 
 def _direction(ranks: NDArray[np.int64], num_candidates: int, groups: Array | None, seed: int) -> Direction:

@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, get_args
 
@@ -44,6 +43,8 @@ class Pairs(NamedTuple):
     all_image: Tensor
     all_text: Tensor
     offset: int
+    share: float
+    """Of the loss that one's own rows make, over the mean of all processes: 1 but for unequal blocks."""
     text_id: Tensor
     """`(m,)` int64, equal where the tokens of two texts are."""
 
@@ -138,16 +139,15 @@ class CLIP(Method):
             "log_batch": contrast.new_tensor(math.log(len(pairs.all_image))),
             "texts_cut": tokens.is_cut.float().mean(),
         }
-        share = distributed.world_size() * len(pairs.image) / len(pairs.all_image)  # 1 but for unequal blocks of rows
-        return Objective(loss * share, metrics)
+        return Objective(loss * pairs.share, metrics)
 
     def _embed(self, image: Tensor, tokens: Tokens) -> Pairs:
         """Own embeddings, which are gathered in one go."""
         own = torch.cat([self._embed_images(image), self._embed_texts(tokens)], dim=1)
-        everyone, (offset, _) = distributed.gather(own), distributed.place(own)
-        text_id = distributed.gather(_text_id(tokens).to(own.device))
+        everyone, place = distributed.gather(own), distributed.place(own)
+        text_id = distributed.gather(tokens.identity().to(own.device))
         (image, text), (all_image, all_text) = own.chunk(2, dim=1), everyone.chunk(2, dim=1)
-        return Pairs(image, text, all_image, all_text, offset, text_id)
+        return Pairs(image, text, all_image, all_text, place.offset, place.share, text_id)
 
     def _embed_images(self, image: Tensor) -> Tensor:
         parts = torch.split(image, self.config.micro_batch or len(image))
@@ -184,7 +184,7 @@ class CLIP(Method):
     def begin(self, batches: Iterable[Batch], num_images: int) -> None:
         """Say what the weights of cyclic terms are in both normalisations, since published ones differ by N - 1."""
         if self.config.in_modal or self.config.cross_modal:
-            num = distributed.place(next(iter(batches)).image)[1]
+            num = distributed.place(next(iter(batches)).image).total
             factor = max(num - 1, 1)
             pairs, rows = (1.0, 1 / factor) if self.config.normalization == "pairs" else (factor, 1.0)
             for name in ("in_modal", "cross_modal"):
@@ -218,16 +218,12 @@ def _texts(batch: Batch) -> tuple[str, ...]:
     return batch.text
 
 
-def _text_id(tokens: Tokens) -> Tensor:
-    """`(n,)` int64, equal for texts that the tower cannot tell apart; others agree with a probability of 2^-64."""
-    rows = zip(tokens.ids.cpu().numpy(), tokens.length.tolist(), strict=True)
-    found = [blake2b(ids[:length].tobytes(), digest_size=8).digest() for ids, length in rows]
-    return torch.tensor([int.from_bytes(each, "big", signed=True) for each in found], dtype=torch.int64)
-
-
 @torch.no_grad()
 def _accuracy(pairs: Pairs) -> Tensor:
-    """Share of images whose own text is nearer than every other that differs from it; ties count against."""
+    """Share of images whose own text is nearer than every other that differs from it.
+
+    Ties count against, and so do texts beside which there is no other.
+    """
     image, text = (F.normalize(each.float(), dim=1) for each in (pairs.image, pairs.all_text))
     rows, right = torch.arange(len(image), device=image.device), []
     for some in torch.split(rows, max(1, losses.SIMILARITIES // len(text))):
@@ -235,7 +231,7 @@ def _accuracy(pairs: Pairs) -> Tensor:
         with torch.autocast(image.device.type, enabled=False):
             cosine = image[some] @ text.T
         is_foreign = pairs.text_id[own] != pairs.text_id
-        right.append(~((cosine >= cosine.gather(1, own)) & is_foreign).any(1))
+        right.append(~((cosine >= cosine.gather(1, own)) & is_foreign).any(1) & is_foreign.any(1))
     return torch.cat(right).float().mean()
 
 

@@ -7,7 +7,7 @@ Architecture: Devlin et al., *BERT*, NAACL 2019. A sentence is the mean of its t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,7 @@ def load_bert(folder: Path, *, context: int = TRAINED_CONTEXT) -> TextTower:
             raise InputError(
                 f"a sentence encoder is a folder with {', '.join(FILES)}; {folder} has no {name}, so name another"
             )
+    _check_pooling(folder / "1_Pooling/config.json")
     network = Bert(read_config(folder / "config.json"))
     positions = network.spec.max_position_embeddings
     if not 2 < context <= positions:
@@ -122,7 +123,13 @@ def load_bert(folder: Path, *, context: int = TRAINED_CONTEXT) -> TextTower:
         network.load_state_dict(found, strict=True)
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights that its config.json describes: {error}") from error
-    return TextTower(load_tokenizer(folder / "tokenizer.json", start="[CLS]", end="[SEP]", context=context), network)
+    tokenizer = load_tokenizer(folder / "tokenizer.json", start="[CLS]", end="[SEP]", context=context)
+    if tokenizer.num_tokens > network.spec.vocab_size:
+        raise InputError(
+            f"a model knows every token of its tokenizer; {folder} has {tokenizer.num_tokens} tokens and weights for "
+            f"{network.spec.vocab_size}, so copy it again"
+        )
+    return TextTower(tokenizer, network)
 
 
 def read_config(path: Path) -> BertSpec:
@@ -134,15 +141,36 @@ def read_config(path: Path) -> BertSpec:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         told = tuple(found.get(key, usual) for key, usual in _USUAL.items())
-        spec = BertSpec(**{field.name: found[field.name] for field in fields(BertSpec)})
-    except (ValueError, KeyError, AttributeError) as error:
+        spec = BertSpec(**{f.name: found[f.name] for f in fields(BertSpec) if f.name in found or f.default is MISSING})
+        heads_share = spec.hidden_size % spec.num_attention_heads == 0
+    except (ValueError, KeyError, AttributeError, TypeError, ZeroDivisionError) as error:
         raise InputError(f"{path} describes a BERT by its sizes; {error} is wrong there, so copy it again") from error
+    if not heads_share:
+        raise InputError(
+            f"the heads of a BERT share its width; {path} has {spec.num_attention_heads} heads and a width of "
+            f"{spec.hidden_size}, so copy it again"
+        )
     if told != tuple(_USUAL.values()):
         raise InputError(
             f"sentence encoders here are BERTs with {', '.join(map(str, _USUAL.values()))}; {path} says "
             f"{', '.join(map(str, told))}, so name another model"
         )
     return spec
+
+
+def _check_pooling(path: Path) -> None:
+    """Refuse a model whose sentences are not the mean of their tokens, where its folder says so."""
+    if not path.is_file():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        chosen = [name for name, value in found.items() if name.startswith("pooling_mode_") and value is True]
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} says how tokens become a sentence; it is damaged, so copy it again") from error
+    if chosen not in ([], ["pooling_mode_mean_tokens"]):
+        raise InputError(
+            f"a sentence is here the mean of its tokens; {path} says {', '.join(chosen)}, so name another model"
+        )
 
 
 _USUAL = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}

@@ -8,7 +8,7 @@ so has seen the whole text and no padding, is the representation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -134,5 +134,5 @@ def _check(spec: TextSpec) -> None:
     if min(spec.width, spec.layers, spec.heads, spec.context, spec.vocabulary) < 1 or spec.width % spec.heads:
         raise InputError(
             "a text transformer has sizes of 1 or more, and heads that share its width; "
-            f"got width {spec.width}, {spec.layers} layers and {spec.heads} heads, so give a multiple"
+            f"got {', '.join(f'{name} {size}' for name, size in asdict(spec).items())}, so change one"
         )

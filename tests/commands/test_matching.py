@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 import kontrast as package
 from kontrast import data
 from kontrast.commands.assemble import split
+from kontrast.data.tabular import Columns
 from kontrast.evaluate.corruptions import Corruption
 from kontrast.evaluate.features import apply
 from kontrast.nn.towers import load_towers
@@ -115,7 +116,7 @@ def test_retrieval_counts_what_is_as_near_as_the_best_right_answer_or_nearer(mer
             1 + sum(row[~own] >= row[own].max() - 1e-6) for row, own in zip(cosine.T, has.T, strict=True)
         ],
     }
-    found = written(matched, "retrieval")
+    found = written(matched, "retrieval-merged" if merged else "retrieval")
     for direction, rank in ranks.items():
         assert found[direction]["mean_rank"] == pytest.approx(np.mean(rank)), direction
         assert found[direction]["recall"]["5"]["value"] == pytest.approx(np.mean(np.array(rank) <= 5))
@@ -184,6 +185,24 @@ def test_pairs_without_labels_have_a_test_part_and_say_how_zero_shot_can_ask_the
     assert "with --labels, or ask by the texts of the images, --classes texts" in capsys.readouterr().err
 
 
+def test_another_table_is_read_by_the_columns_of_the_run_unless_others_are_named(pairs, training, tmp_path, kontrast):
+    names = sorted(pairs.parent.rglob("*.png"))
+    table = tmp_path / "told.csv"
+    rows = [f"{name},wrong {n % 7},{name.parent.name} {n % 5}" for n, name in enumerate(names)]
+    table.write_text("\n".join(["image,text,findings", *rows]))
+    (tmp_path / "second.csv").write_text(table.read_text())
+    words = ["pretrain", "clip", table, "--text-column", "findings", *training, "--width", "8", "--text-width", "8"]
+    assert kontrast(*words, "--epochs", "1", "--out", tmp_path / "run") == 0
+    run, other = tmp_path / "run", str(tmp_path / "second.csv")
+    assert package.evaluate(run=run, protocol="zeroshot", classes="texts", data=other)["classes"] <= 10
+    named = package.evaluate(run=run, protocol="retrieval", data=other, text_column="text", merge_texts=True)
+    by_run = package.evaluate(run=run, protocol="retrieval", data=other, merge_texts=True)
+    assert named["image_to_text"] != by_run["image_to_text"]
+    asked = split(data.open(other, columns=Columns(text="findings"))).test
+    found = package.evaluate(run=run, protocol="zeroshot", classes="texts", data=other)
+    assert found["classes"] == len({known[0] for known in asked.texts})
+
+
 def test_texts_are_embedded_alike_in_batches_of_any_size(matched):
     from kontrast.evaluate.embeddings import text_embeddings
 
@@ -214,6 +233,12 @@ def test_findings_that_may_be_present_together_are_asked_for_presence_against_ab
     margin = image @ text[:2].T - image @ (absent / np.linalg.norm(absent, axis=1, keepdims=True)).T
     expected = [roc_auc_score(test.labels[:, i], margin[:, i]) for i in range(2)]
     assert found["auroc"].value == pytest.approx(np.mean(expected), abs=1e-6)
+    assert (found["classes"], found["chance"]) == (2, 0.5)
+    classes.write_text(
+        '{"classes": {"0": "light", "1": "left half", "2": "nobody labelled this"}, "absent": ["without {}", "no {}"]}'
+    )
+    more = package.evaluate(run=matched, protocol="zeroshot", data=str(file), classes=str(classes))
+    assert more["auroc"] == found["auroc"]
 
 
 @pytest.mark.parametrize(
@@ -222,13 +247,23 @@ def test_findings_that_may_be_present_together_are_asked_for_presence_against_ab
         (["zeroshot", "--classes", "missing.json"], "classes are a JSON file"),
         (["zeroshot", "--classes", "{tmp}/other.json"], "every label of the images is a class"),
         (["consistency", "--classes", "texts"], "compares with the labels of training images"),
+        (["consistency", "--data", "{tmp}/bare.csv"], "none of {tmp}/bare.csv has one"),
+        (["retrieval", "--classes", "texts"], "retrieval asks by texts and knows no classes"),
+        (["zeroshot", "--merge-texts"], "only retrieval merges texts"),
+        (["linear", "--corrupt", "blur"], "linear reads none"),
     ],
 )
-def test_what_cannot_be_asked_is_said_in_one_sentence(words, said, matched, tmp_path, kontrast, capsys):
+def test_what_cannot_be_asked_is_said_in_one_sentence(words, said, matched, pairs, tmp_path, kontrast, capsys):
+    names = sorted(pairs.parent.rglob("*.png"))
+    rows = [
+        f"{name},{name.parent.name if n % 4 == 0 else ''},{'train' if n % 4 else 'test'}"
+        for n, name in enumerate(names)
+    ]
+    (tmp_path / "bare.csv").write_text("\n".join(["path,label,split", *rows]))
     (tmp_path / "other.json").write_text('{"classes": ["cat", "dog"]}')
     assert kontrast("evaluate", words[0], matched, *(word.replace("{tmp}", str(tmp_path)) for word in words[1:])) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert said.replace("{tmp}", str(tmp_path)) in error
     assert "Traceback" not in error
 
 

@@ -49,6 +49,33 @@ def test_clip_without_texts_or_with_one_text_for_all_is_refused(texts, said, dig
         built(digits.take(np.arange(3)).with_texts(texts))
 
 
+@pytest.mark.parametrize(
+    ("texts", "context"),
+    [(["ABC", "abc", "Abc"], 77), (["one two three four", "one two three five", "one two three"], 5)],
+)
+def test_texts_that_are_one_to_the_tower_are_refused(texts, context, digits):
+    with pytest.raises(InputError, match="are one to it, by lower case or their first"):
+        built(digits.take(np.arange(3)).with_texts([[text] for text in texts]), context=context, vocabulary=258)
+
+
+def test_texts_some_of_which_are_one_to_the_tower_are_counted(digits, caplog):
+    built(digits.take(np.arange(3)).with_texts([["Heart"], ["heart"], ["lung"]]))
+    assert "3 different texts are 2 to the text tower" in caplog.text
+
+
+@pytest.mark.parametrize("context", [0, 2, -5])
+def test_a_context_without_room_for_a_text_is_refused(context, described):
+    with pytest.raises(InputError, match="context"):
+        built(described, context=context)
+
+
+def test_an_augmentation_that_mirrors_is_named_where_texts_may_say_left(described, caplog):
+    build_method("clip", None, Encoder(Net(), EncoderSpec(name="resnet18")), policies.captioned(28), described)
+    assert "mirrors" not in caplog.text
+    build_method("clip", None, Encoder(Net(), EncoderSpec(name="resnet18")), policies.natural(28), described)
+    assert "--policy captioned, xray" in caplog.text
+
+
 def test_a_text_tower_that_is_no_folder_is_refused(described, tmp_path):
     with pytest.raises(InputError, match="--text-tower is own, sample:minilm or the folder"):
         build_text_tower(TextOptions(text_tower=str(tmp_path / "nothing")), described)

@@ -166,15 +166,23 @@ def check_apart(first: str, second: str) -> None:
     """
     if first == second or not (first.startswith(PREFIX) and second.startswith(PREFIX)):
         return
-    names = [data.removeprefix(PREFIX) for data in (first, second)]
-    if _is_style(names[0]) and _is_style(names[1]) and _origin(names[0]) == _origin(names[1]):
+    if is_other_style(first, second):
         return
+    names = [data.removeprefix(PREFIX) for data in (first, second)]
     origins = {_origin(name) for name in names}
     if len(origins) == 1:
         raise InputError(
             f"{names[0]} and {names[1]} hold the same images or subjects ({origins.pop()}), so one cannot train and "
             "the other test: use one of them for both, whose own split keeps them apart, or data of another origin"
         )
+
+
+def is_other_style(first: str, second: str) -> bool:
+    """Whether both are styles of one sample, such as "sample:emoji/google" and "sample:emoji/twitter"."""
+    if first == second or not (first.startswith(PREFIX) and second.startswith(PREFIX)):
+        return False
+    names = [data.removeprefix(PREFIX) for data in (first, second)]
+    return _is_style(names[0]) and _is_style(names[1]) and _origin(names[0]) == _origin(names[1])
 
 
 def _is_style(name: str) -> bool:
