@@ -14,13 +14,19 @@ from kontrast.nn.bert import TRAINED_CONTEXT, load_bert
 from kontrast.nn.text import TextSpec, TextTower, text_tower
 
 MINILM = "sample:minilm"
+OWN = "own"
+"""Towers, and a text tower, that are put together here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
     """How clip and cyclip read texts; other methods read none."""
 
-    text_tower: str = "own"
+    towers: str = OWN
+    """`own`, the encoder of --encoder and the text tower of --text-tower; or `open_clip:NAME`, such as
+    open_clip:ViT-B-32, both towers of a CLIP with its projections (extra `clip`): afresh, or with --init FILE from a
+    .safetensors, .pt or .bin of open_clip, or with --init TAG, such as laion2b_s34b_b79k, from the hub."""
+    text_tower: str = OWN
     """`own`, a small transformer whose subwords are learned from the training texts; `sample:minilm`, an English
     sentence encoder (83 MB); or the folder of one, with model.safetensors, config.json and tokenizer.json."""
     text_width: int = 256
@@ -32,8 +38,8 @@ class TextOptions:
     vocabulary: int = 8192
     """Most tokens that the transformer of one's own may learn."""
     context: int | None = None
-    """Most tokens of a text, start and end included; longer texts are cut before their end. By default 77, and 256 for
-    sentence encoders."""
+    """Most tokens of a text, start and end included; longer texts are cut before their end. By default 77, 256 for
+    sentence encoders, and for open_clip the model's."""
     shuffle_texts: bool = False
     """Give each group of training images the texts of another: a control, which must not learn what goes with what."""
 
@@ -44,7 +50,7 @@ def build_text_tower(options: TextOptions, data: ImageSet) -> TextTower:
     Raises:
         InputError: A size is out of range, or there is no such folder, or what it holds is not whole.
     """
-    if options.text_tower == "own":
+    if options.text_tower == OWN:
         assert data.texts is not None, "asked before"
         sizes = {"width": options.text_width, "layers": options.text_layers, "heads": options.text_heads}
         spec = TextSpec(**sizes, vocabulary=options.vocabulary, context=options.context or TextSpec.context)
