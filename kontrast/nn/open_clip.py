@@ -57,7 +57,7 @@ class OpenClipSpec:
     name: str
     """open_clip's name of the model."""
     context: int
-    """Most tokens of a text, start and end included."""
+    """Positions of tokens that the network has."""
 
 
 class OpenClipText(nn.Module):
@@ -141,12 +141,14 @@ def load_model(name: str, *, weights: str = "none", size: int | None = None, con
         name: open_clip's name of the model.
         weights: `none` for random ones, a file in the layout of open_clip, or a tag, by which the hub is asked.
         size: Side of the images; positions of a vision transformer's weights are interpolated to it.
-        context: Most tokens of a text, likewise.
+        context: Most tokens of a text. Weights keep the positions of their own context where it is longer, which are
+            interpolated where it is shorter.
 
     Raises:
         InputError: No such model or tag; the hub cannot be reached; or the weights are of another model or damaged.
     """
-    context = context or known(name)["text_cfg"].get("context_length", 77)
+    own = known(name)["text_cfg"].get("context_length", 77)
+    context = max(context or own, own) if weights != "none" else context or own
     model = _create(name, size=size, context=context, pretrained=_weights(name, weights))
     mean, std = _statistics(name, weights)
     text = OpenClipText(OpenClipSpec(name=name, context=context), model.text)

@@ -102,7 +102,7 @@ def open_clip_towers(
     spec = EncoderSpec(name=open_clip.PREFIX + name, channels=channels, size=size, mean=model.mean, std=model.std)
     image = Encoder(model.image, spec)
     image = image.to(memory_format=image.layout)  # type: ignore[call-overload]
-    text = TextTower(open_clip.clip_tokenizer(context=model.text.spec.context), model.text)
+    text = TextTower(open_clip.clip_tokenizer(context=context or model.text.spec.context), model.text)
     return Towers(image, text, *projections(image.width, text.width, 0), temperature=model.temperature)
 
 

@@ -154,6 +154,19 @@ def test_a_context_cuts_texts_before_their_end_and_has_room_for_one(open_clip):
         open_clip_towers("tiny-vit", context=2)
 
 
+def test_a_shorter_context_leaves_what_the_weights_make_of_a_short_text_as_it_is(open_clip, tmp_path):
+    original(open_clip, "tiny-vit", tmp_path / "weights.pt")
+    found = []
+    for context in (8, 77):
+        towers = open_clip_towers("tiny-vit", weights=str(tmp_path / "weights.pt"), context=context).eval()
+        save_encoder(towers.encoder, tmp_path)
+        save_towers(towers, tmp_path)
+        again = load_towers(tmp_path)
+        assert again.text.tokens(TEXTS).length.max() == context
+        found.append(again.encode_text(["a cat"]))
+    torch.testing.assert_close(*found)
+
+
 HARD = [
     "It's we'LL they'd I'M 'S 's' ''s", "1234 3.14 1,000 x2y3 ²³ ½ Ⅷ ①", "tabs\tand\nlines\r\n  and   more ",
     "&lt;b&gt; &amp;amp; &#233; &eacute;&nbsp;x", "naïve café Ångström İstanbul ΣΊΣΥΦΟΣ straße ﬁne",
