@@ -1,8 +1,9 @@
 """Models of open_clip as encoders and text towers (package `open_clip_torch`, the extra `clip`).
 
 What is built is open_clip's own: networks, projections and temperature, so that its weights go in and come out as they
-are. Texts become tokens by the package `tokenizers` with CLIP's subwords; they are open_clip's tokens, but for a text
-that spells "<start_of_text>" or "<end_of_text>", which open_clip takes for the mark itself and ends the text at.
+are. Texts become tokens by the package `tokenizers` with CLIP's subwords. They are open_clip's tokens, but for a text
+that spells "<start_of_text>" or "<end_of_text>", which open_clip takes for the mark itself, and for characters that
+one package counts among the letters and the other, of an older Unicode, does not know.
 """
 
 from __future__ import annotations
