@@ -1,8 +1,10 @@
 """Fixtures for all tests: a cache of their own, and the real digits."""
 
+import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are faster on one thread, here and in the processes that tests start
 
@@ -12,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kontrast import data
+from kontrast.nn.import_timm import import_open_clip
 
 torch.set_num_threads(1)
 
@@ -29,6 +32,26 @@ def cache(tmp_path_factory):
 def digits():
     """5,000 real digits, 4,000 for training and 1,000 for testing; in the dev requirements, so always there."""
     return data.open("sample:digits-5k")
+
+
+@pytest.fixture(scope="session")
+def open_clip(tmp_path_factory):
+    """The package, and to it three models so small that they are built in no time."""
+    if find_spec("open_clip") is None:
+        pytest.skip("needs open_clip: pip install 'kontrast[clip]'")
+    package, folder = import_open_clip(), tmp_path_factory.mktemp("models")
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    vit = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 2}
+    resnet = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8}
+    for name, image, more in (
+        ("tiny-vit", vit, {}),
+        ("tiny-resnet", resnet, {}),
+        ("tiny-both-ways", vit, {"no_causal_mask": True}),
+    ):
+        known = {"embed_dim": 24, "vision_cfg": image, "text_cfg": text | more}
+        (folder / f"{name}.json").write_text(json.dumps(known))
+    package.add_model_config(folder)
+    return package
 
 
 class Allocations(TorchDispatchMode):

@@ -791,3 +791,16 @@ def test_keys_learn_from_the_generative_term_and_autograd_agrees_with_difference
 def test_embeddings_and_keys_of_different_widths_have_no_score():
     with pytest.raises(ValueError, match="one width"):
         losses.marginal_score(normal(2, 3), normal(2, 4), temperature=1)
+
+
+@pytest.mark.parametrize("num", [1, 2, 5, 64])
+def test_clip_equals_open_clips_loss_in_value_and_in_the_gradient_of_images_texts_and_temperature(open_clip, num):
+    torch.manual_seed(num)
+    parts = [torch.randn(num, 16, dtype=torch.float64).requires_grad_() for _ in range(2)]
+    parts.append(torch.tensor(2.3, dtype=torch.float64).requires_grad_())
+    image, text, logit_scale = parts
+    ours = losses.clip(image, text, temperature=(-logit_scale).exp())
+    theirs = open_clip.loss.ClipLoss()(F.normalize(image, dim=1), F.normalize(text, dim=1), logit_scale.exp())
+    torch.testing.assert_close(ours, theirs)
+    for found, expected in zip(torch.autograd.grad(ours, parts), torch.autograd.grad(theirs, parts), strict=True):
+        torch.testing.assert_close(found, expected)

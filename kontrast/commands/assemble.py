@@ -24,7 +24,7 @@ from kontrast.augment.policies import POLICIES, Policy
 from kontrast.batch import as_float
 from kontrast.commands.lineage import check_leaks
 from kontrast.commands.pretrained import weights_of
-from kontrast.commands.texts import TextOptions, build_text_tower
+from kontrast.commands.texts import TextOptions, build_text_tower, check_apart
 from kontrast.data import ImageSet, hold_out
 from kontrast.data.reading import Axis, Reading
 from kontrast.data.tabular import Columns
@@ -34,6 +34,7 @@ from kontrast.methods import METHODS, Method
 from kontrast.nn.classifier import is_classifier
 from kontrast.nn.encoders import Encoder, Stem, encoder
 from kontrast.nn.norms import Affine, kind
+from kontrast.nn.text import TextTower
 
 log = logging.getLogger("kontrast")
 
@@ -99,14 +100,15 @@ class EncoderOptions:
     """Which encoder, and what it is shown."""
 
     encoder: str = "resnet18"
-    """Any architecture of timm."""
+    """Any architecture of timm, or `open_clip:NAME` for the image tower of a CLIP, afresh."""
     encoder_options: tuple[str, ...] = ()
     """What timm's architecture is told besides, KEY=VALUE, such as 'channels=[128,256,512,1024]' stem_chs=32 for a
     resnetv2_50x1_bit of half the width."""
     stem: Stem = "auto"
     """`small` keeps full resolution at the input (costs more, sees more); `auto` does so below 64 px."""
     init: str = "none"
-    """`none` for random weights, `pretrained` for timm's own, or a .safetensors, .npz or .pth, or a run."""
+    """`none` for random weights, `pretrained` for timm's own, or a .safetensors, .npz or .pth, or a run; for --towers a
+    file of both or a tag."""
     norm: NormChoice = "own"
     """Convert the encoder's norms: `batch` or `group`, or `sync`, which is batch norm over all processes; `none` takes
     them out, with leaky rectifiers for activations and fresh weights, as `ebclr` needs it."""
@@ -293,9 +295,25 @@ def build_policy(name: str, size: int, channels: int) -> Policy:
 
 
 def build_method(
-    name: str, config: Any, built: Encoder, policy: Policy, data: ImageSet, *, texts: TextOptions | None = None
+    name: str,
+    config: Any,
+    built: Encoder,
+    policy: Policy,
+    data: ImageSet,
+    *,
+    texts: TextOptions | None = None,
+    text: TextTower | None = None,
 ) -> Method:
-    """The method of that name around an encoder; `config` is its `Config`, and None stands for defaults.
+    """The method of that name around an encoder.
+
+    Args:
+        name: Of the method.
+        config: Its `Config`; None stands for defaults.
+        built: The encoder.
+        policy: The augmentation.
+        data: The training images.
+        texts: Of methods that read texts, how the text tower is built, where none is given.
+        text: The text tower.
 
     Raises:
         InputError: The method learns from labels, and the data have none, or only one class; or from texts, and
@@ -315,7 +333,9 @@ def build_method(
                 "this augmentation mirrors images, whose texts may say left and right; --policy captioned, xray, ct "
                 "and mri do not"
             )
-        return method(built, policy, config, text=build_text_tower(texts or TextOptions(), data))  # type: ignore[call-arg]
+        text = text or build_text_tower(texts or TextOptions(), data)
+        check_apart(text, data)
+        return method(built, policy, config, text=text)  # type: ignore[call-arg]
     if not method.reads_labels(config):
         return method(built, policy, config)  # type: ignore[call-arg]
     require_labels(data, name, method.without_labels)

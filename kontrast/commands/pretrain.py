@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from kontrast.commands.assemble import (
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
-from kontrast.commands.texts import TextOptions, shuffled_texts
+from kontrast.commands.texts import OWN, TextOptions, shuffled_texts
+from kontrast.commands.towers import as_towers_begin, build_towers, check_towers
 from kontrast.data import ImageSet, Loader, validation_part
 from kontrast.errors import InputError
 from kontrast.evaluate.features import features
@@ -39,6 +40,7 @@ from kontrast.evaluate.linear import linear_probe
 from kontrast.evaluate.metrics import METRICS
 from kontrast.methods import METHODS
 from kontrast.nn.encoders import Encoder
+from kontrast.nn.text import TextTower
 from kontrast.train.fit import Fit, fit
 
 log = logging.getLogger("kontrast")
@@ -84,7 +86,6 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str, monitored: Im
         title: Shown before the progress line.
         monitored: The same images with the labels by which scores are followed; by default those of `train`.
     """
-    size = options.size or train.size
     if options.method == "supervised":
         require_labels(train, "supervised learning")
         train = train.take(train.labelled)
@@ -98,9 +99,9 @@ def pretrain_on(train: ImageSet, options: Pretrain, *, title: str, monitored: Im
     if METHODS[named(options.method, METHODS, "method")].reads_texts:
         require_texts(train, options.method)
         train = shuffled_texts(train, seed=options.seed) if options.shuffle_texts else train
-    built = build_encoder(options, train, size, seed=options.seed)
-    policy = build_policy(options.policy, size, train.channels)
-    method = build_method(options.method, options.config, built, policy, train, texts=options)
+    options, built, text = _parts(options, train)
+    policy = build_policy(options.policy, built.spec.size, train.channels)
+    method = build_method(options.method, options.config, built, policy, train, texts=options, text=text)
     monitor = _monitor(monitored or train) if options.evaluate_every else None
     claim_folder(options.out, settings(options), resume=options.resume)
     check_same_data(options.out, provenance(train) | {"policies": policy_files([options.policy])})
@@ -123,6 +124,16 @@ def settings(options: Pretrain) -> dict[str, Any]:
     flat["data"] = data_name(options.data)
     flat |= options.update_rule(METHODS[options.method])._asdict()
     return {**flat, **asdict(options.config or METHODS[options.method].Config())}
+
+
+def _parts(options: Pretrain, train: ImageSet) -> tuple[Pretrain, Encoder, TextTower | None]:
+    """The encoder, the text tower where one comes with it, and the options as they then are."""
+    if options.towers == OWN:
+        return options, build_encoder(options, train, options.size or train.size, seed=options.seed), None
+    check_towers(options, options, options.method)
+    towers = build_towers(options, options, train, options.size, seed=options.seed)
+    config = as_towers_begin(options.config or METHODS[options.method].Config(), towers)
+    return replace(options, encoder=options.towers, config=config), towers.encoder, towers.text
 
 
 def _monitor(train: ImageSet) -> Callable[[Encoder], dict[str, float]]:

@@ -17,13 +17,19 @@ from kontrast.nn.text import TextSpec, TextTower, text_tower
 log = logging.getLogger("kontrast")
 
 MINILM = "sample:minilm"
+OWN = "own"
+"""Towers, and a text tower, that are put together here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
     """How clip and cyclip read texts; other methods read none."""
 
-    text_tower: str = "own"
+    towers: str = OWN
+    """`own`, the encoder of --encoder and the text tower of --text-tower; or `open_clip:NAME`, such as
+    open_clip:ViT-B-32, both towers of a CLIP with its projections (extra `clip`): afresh, or with --init FILE from a
+    .safetensors, .pt or .bin of open_clip, or with --init TAG, such as laion2b_s34b_b79k, from the hub."""
+    text_tower: str = OWN
     """`own`, a small transformer whose subwords are learned from the training texts; `sample:minilm`, an English
     sentence encoder (83 MB); or the folder of one, with model.safetensors, config.json and tokenizer.json."""
     text_width: int = 256
@@ -35,8 +41,8 @@ class TextOptions:
     vocabulary: int = 8192
     """Most tokens that the transformer of one's own may learn."""
     context: int | None = None
-    """Most tokens of a text, start and end included; longer texts are cut before their end. By default 77, and 256 for
-    sentence encoders."""
+    """Most tokens of a text, start and end included; longer texts are cut before their end. By default 77, 256 for
+    sentence encoders, and for open_clip the model's."""
     shuffle_texts: bool = False
     """Give each group of training images the texts of another: a control, which must not learn what goes with what."""
 
@@ -47,14 +53,12 @@ def build_text_tower(options: TextOptions, data: ImageSet) -> TextTower:
     Raises:
         InputError: A size is out of range, or there is no such folder, or what it holds is not whole.
     """
+    return _own_tower(options, data) if options.text_tower == OWN else _given_tower(options)
+
+
+def _own_tower(options: TextOptions, data: ImageSet) -> TextTower:
     assert data.texts is not None, "asked before"
     texts = [text for known in data.texts for text in known]
-    tower = _own_tower(options, texts) if options.text_tower == "own" else _given_tower(options)
-    _check_apart(tower, texts, data.name)
-    return tower
-
-
-def _own_tower(options: TextOptions, texts: Sequence[str]) -> TextTower:
     sizes = {"width": options.text_width, "layers": options.text_layers, "heads": options.text_heads}
     context = TextSpec.context if options.context is None else options.context
     return text_tower(texts, TextSpec(**sizes, vocabulary=options.vocabulary, context=context))
@@ -70,14 +74,19 @@ def _given_tower(options: TextOptions) -> TextTower:
     return load_bert(folder, context=TRAINED_CONTEXT if options.context is None else options.context)
 
 
-def _check_apart(tower: TextTower, texts: Sequence[str], name: str) -> None:
-    """Say so where different texts are one to the tower, and refuse where all are."""
-    different = set(texts)
+def check_apart(tower: TextTower, data: ImageSet) -> None:
+    """Say so where different texts are one to the tower.
+
+    Raises:
+        InputError: All are.
+    """
+    assert data.texts is not None, "asked before"
+    different = {text for known in data.texts for text in known}
     seen = len(set(tower.tokenizer(sorted(different)).identity().tolist()))
     if seen < 2:
         raise InputError(
             "clip learns which text belongs to which image, so texts differ to the tower; the "
-            f"{len(different)} of {name} are one to it, by lower case or their first {tower.tokenizer.context} tokens: "
+            f"{len(different)} of {data.name} are one to it, by lower case or their first {tower.tokenizer.context} tokens: "
             "raise --context, or name another column with --text-column"
         )
     if seen < len(different):

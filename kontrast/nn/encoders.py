@@ -1,4 +1,4 @@
-"""Encoders: any timm network, for any number of channels, with a stem that suits the image size."""
+"""Encoders: any timm network or image tower of open_clip, for any number of channels, with a stem for small images."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kontrast.batch import as_float
 from kontrast.errors import InputError
 from kontrast.files import whole_file
+from kontrast.nn import open_clip
 from kontrast.nn.bit import write_bit
 from kontrast.nn.import_timm import import_timm
 from kontrast.nn.norms import Affine, Norm, convert_norm, kind
@@ -36,7 +37,7 @@ class EncoderSpec:
     """What it takes to build an encoder again and to feed it: the content of `encoder.json`."""
 
     name: str
-    """timm's name of the architecture."""
+    """timm's name of the architecture, or `open_clip:` and open_clip's."""
     channels: int = 3
     """Channels of the image."""
     stem: Literal["standard", "small"] = "standard"
@@ -54,7 +55,7 @@ class EncoderSpec:
 
 
 class Encoder(nn.Module):
-    """A timm network without classifier, behind the normalisation that belongs to its weights."""
+    """A network without classifier, timm's or open_clip's, behind the normalisation that belongs to its weights."""
 
     mean: Tensor
     std: Tensor
@@ -70,7 +71,7 @@ class Encoder(nn.Module):
     @property
     def has_fixed_size(self) -> bool:
         """Whether it takes images of the size that it was built for and of no other."""
-        return _takes_size(self.net)
+        return _takes_size(self.net) or open_clip.is_open_clip(self.spec.name)
 
     def forward(self, image: Tensor) -> Tensor:
         """Images `(n, c, h, w)`, uint8, uint16 or float in 0..1, to representations `(n, width)`."""
@@ -96,8 +97,8 @@ def encoder(
     """Build an encoder.
 
     Args:
-        name: Any timm architecture.
-        channels: Channels of the images.
+        name: Any timm architecture, or `open_clip:` and a model of open_clip, whose image tower it is.
+        channels: Channels of the images; one channel is shown to each of the three of an open_clip model.
         size: Side of the images in pixels.
         stem: `small` keeps the resolution at the input, `auto` does so below 64 px where the architecture allows.
         init: `none` for random weights, `pretrained` for timm's own, or the path of a `.safetensors`, `.npz` or `.pth`.
@@ -116,7 +117,8 @@ def encoder(
     """
     saved = None if init in ("none", "pretrained") else _spec_beside(Path(init))
     if saved is not None:
-        mean, std = (_fit_channels(values, channels) for values in (saved.mean, saved.std))
+        seen = 3 if open_clip.is_open_clip(name) else channels
+        mean, std = (_fit_channels(values, seen) for values in (saved.mean, saved.std))
     if norm == "none" and saved is not None and saved.norm == "none":
         norm = None  # it has none already
     if norm == "none" and init != "none":
@@ -126,6 +128,9 @@ def encoder(
         )
     options = dict(options or {})
     _check_options(options)
+    if open_clip.is_open_clip(name):
+        _check_open_clip(name, channels=channels, init=init if saved is None else "none", options=options)
+        mean, std = (tuple(values) * (3 if len(values) == 1 else 1) for values in (mean, std))
     net = _create(name, channels=channels, size=size, pretrained=init == "pretrained", options=options)
     if init == "pretrained":
         mean, std = (_fit_channels(net.pretrained_cfg[key], channels) for key in ("mean", "std"))
@@ -206,16 +211,18 @@ def load_encoder(path: Path) -> Encoder:
 
 
 def rebuild_lines(built: Encoder, file: str) -> list[str]:
-    """Lines of Python that rebuild the network with timm alone and load its weights strictly."""
+    """Lines of Python that rebuild the network with timm, or open_clip, alone and load its weights strictly."""
     spec = built.spec
-    more = {**spec.options, **({"img_size": spec.size} if _takes_size(built.net) else {})}
-    told = "".join(f", {key}={value!r}" for key, value in more.items())
     is_bit = file.endswith(".npz")
-    lines = [
-        "import timm, torch",
-        *([] if is_bit else ["from safetensors.torch import load_file"]),
-        f"net = timm.create_model({spec.name!r}, num_classes=0, in_chans={spec.channels}{told})",
-    ]
+    reader = [] if is_bit else ["from safetensors.torch import load_file"]
+    if open_clip.is_open_clip(spec.name):
+        library, line = "open_clip", open_clip.rebuild_line(spec.name.removeprefix(open_clip.PREFIX), spec.size)
+    else:
+        more = {**spec.options, **({"img_size": spec.size} if _takes_size(built.net) else {})}
+        told = "".join(f", {key}={value!r}" for key, value in more.items())
+        line = f"net = timm.create_model({spec.name!r}, num_classes=0, in_chans={spec.channels}{told})"
+        library = "timm"
+    lines = [f"import {library}, torch", *reader, line]
     if spec.stem == "small":
         lines += _small_stem_lines(built.net)
     if spec.norm is not None:
@@ -225,6 +232,8 @@ def rebuild_lines(built: Encoder, file: str) -> list[str]:
 
 
 def _create(name: str, *, channels: int, size: int, pretrained: bool, options: Mapping[str, Any]) -> Any:
+    if open_clip.is_open_clip(name):
+        return open_clip.image_network(name.removeprefix(open_clip.PREFIX), size=size)
     timm = import_timm()
     options = {**options, "num_classes": 0, "in_chans": channels, "pretrained": pretrained}
     if name.partition(".")[0] not in timm.list_models():
@@ -256,6 +265,16 @@ def _create(name: str, *, channels: int, size: int, pretrained: bool, options: M
             "give --init a local file, or --init none"
         ) from error
     return net
+
+
+def _check_open_clip(name: str, *, channels: int, init: str, options: Mapping[str, Any]) -> None:
+    open_clip.check_channels(channels)
+    if init != "none":
+        raise InputError(
+            f"weights of open_clip belong to both towers; --init is {init}, so use clip with --towers {name}"
+        )
+    if options:
+        raise InputError(f"--encoder-options are told to timm; {name} takes none, so leave {', '.join(options)} out")
 
 
 _OURS = ("num_classes", "in_chans", "pretrained")

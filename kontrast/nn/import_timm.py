@@ -1,6 +1,6 @@
-"""Import timm also where torchvision's compiled extension does not match torch.
+"""Import timm, and open_clip, also where torchvision's compiled extension does not match torch.
 
-timm needs only the Python parts of torchvision, but importing them fails with "operator torchvision::nms does not
+They need only the Python parts of torchvision, but importing it fails with "operator torchvision::nms does not
 exist" wherever the extension was built for another torch: a common broken install, and the normal state beside a CPU
 build of torch. The operators are then declared, without an implementation, and the import is tried once more.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+
+from kontrast.errors import InputError
 
 _declared: list[torch.library.Library] = []  # declarations live as long as their library object
 
@@ -29,6 +31,23 @@ def import_timm() -> ModuleType:
     import timm
 
     module: ModuleType = timm
+    return module
+
+
+def import_open_clip() -> ModuleType:
+    """The `open_clip` module.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    import_timm()
+    try:
+        import open_clip
+    except ImportError as error:
+        raise InputError(
+            "open_clip:NAME needs open_clip, which is not installed: pip install 'kontrast[clip]'"
+        ) from error
+    module: ModuleType = open_clip
     return module
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ log = logging.getLogger("kontrast")
 
 BYTES = 256
 """Every byte is a subword, so that no text has anything unknown in it."""
+Cleaning = Literal["none", "clip"]
 MARKS = 2
 """A text's start and end, whose numbers follow those of the subwords: no text can spell them."""
 
@@ -57,9 +59,19 @@ class Tokens:
 class Tokenizer:
     """Texts to `Tokens`: start token, subwords, end token; what the context does not hold is cut before the end."""
 
-    def __init__(self, subwords: Any, *, start: int, end: int, context: int) -> None:
-        """Take a `tokenizers.Tokenizer`, the numbers of the marks, and the most tokens of a text, marks included."""
-        self.subwords, self.start, self.end, self.context = subwords, start, end, context
+    def __init__(self, subwords: Any, *, start: int, end: int, context: int, clean: Cleaning = "none") -> None:
+        """Take the parts over.
+
+        Args:
+            subwords: A `tokenizers.Tokenizer`.
+            start: Number of the start token.
+            end: Of the end token.
+            context: Most tokens of a text, marks included.
+            clean: What is done to a text before: `clip` mends its encoding, reads HTML's entities, makes one space of
+                many, and all letters lower case, as CLIP's authors do.
+        """
+        self.subwords, self.start, self.end, self.context, self.clean = subwords, start, end, context, clean
+        self._cleaned = _CLEANINGS[clean]()
         subwords.no_truncation()
         subwords.no_padding()
         subwords.encode_special_tokens = True  # a text that says "[SEP]" says six letters
@@ -71,7 +83,8 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokens of `n` texts, on the CPU."""
-        found = [encoding.ids for encoding in self.subwords.encode_batch(list(texts), add_special_tokens=False)]
+        cleaned = [self._cleaned(text) for text in texts]
+        found = [encoding.ids for encoding in self.subwords.encode_batch(cleaned, add_special_tokens=False)]
         room = self.context - MARKS
         rows = [[self.start, *ids[:room], self.end] for ids in found]
         length = torch.tensor([len(row) for row in rows], dtype=torch.int64)
@@ -99,7 +112,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 8192, context: in
             `tokenizers` is missing.
     """
     _check(vocabulary, context)
-    library, texts = _library(), list(texts)
+    library, texts = import_tokenizers(), list(texts)
     parts, before = library.normalizers, library.pre_tokenizers
     subwords = library.Tokenizer(library.models.BPE())
     spaces = parts.Replace(library.Regex(r"\s+"), " ")
@@ -123,7 +136,9 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 8192, context: in
     return made
 
 
-def load_tokenizer(path: Path, *, start: int | str, end: int | str, context: int) -> Tokenizer:
+def load_tokenizer(
+    path: Path, *, start: int | str, end: int | str, context: int, clean: Cleaning = "none"
+) -> Tokenizer:
     """The subwords of a file in the package's format.
 
     Args:
@@ -131,11 +146,12 @@ def load_tokenizer(path: Path, *, start: int | str, end: int | str, context: int
         start: Number of the start token, or what the file calls it.
         end: Of the end token.
         context: Most tokens of a text.
+        clean: What is done to a text before.
 
     Raises:
         InputError: There is no such file, it is damaged, or it has no such tokens.
     """
-    library = _library()
+    library = import_tokenizers()
     try:
         subwords = library.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the package raises Exception itself
@@ -145,7 +161,18 @@ def load_tokenizer(path: Path, *, start: int | str, end: int | str, context: int
     marks = [subwords.token_to_id(mark) if isinstance(mark, str) else mark for mark in (start, end)]
     if None in marks:
         raise InputError(f"a text begins with {start} and ends with {end}; {path} has no such tokens, so copy it again")
-    return Tokenizer(subwords, start=marks[0], end=marks[1], context=context)
+    return Tokenizer(subwords, start=marks[0], end=marks[1], context=context, clean=clean)
+
+
+def _clip_cleaning() -> Callable[[str], str]:
+    try:
+        from ftfy import fix_text
+    except ImportError as error:
+        raise InputError("texts of CLIP need ftfy, which is not installed: pip install 'kontrast[clip]'") from error
+    return lambda text: " ".join(html.unescape(html.unescape(fix_text(text))).split()).lower()
+
+
+_CLEANINGS: dict[str, Callable[[], Callable[[str], str]]] = {"none": lambda: str, "clip": _clip_cleaning}
 
 
 def _check(vocabulary: int, context: int) -> None:
@@ -153,13 +180,27 @@ def _check(vocabulary: int, context: int) -> None:
         raise InputError(
             f"a vocabulary holds each byte, a start and an end, so {BYTES + MARKS} or more; got {vocabulary}, add some"
         )
+    check_context(context)
+
+
+def check_context(context: int) -> None:
+    """Refuse a context without room for a text.
+
+    Raises:
+        InputError: It is too small.
+    """
     if context <= MARKS:
         raise InputError(
             f"a context holds a start, an end and a text between them; got {context} tokens, give 77 or so"
         )
 
 
-def _library() -> Any:
+def import_tokenizers() -> Any:
+    """The package `tokenizers`.
+
+    Raises:
+        InputError: It is not installed.
+    """
     try:
         import tokenizers
         import tokenizers.decoders

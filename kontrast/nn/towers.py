@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from kontrast.errors import InputError
 from kontrast.files import whole_file
+from kontrast.nn import open_clip
 from kontrast.nn.bert import Bert, BertSpec
-from kontrast.nn.encoders import Encoder, load_encoder
+from kontrast.nn.encoders import Encoder, EncoderSpec, load_encoder
+from kontrast.nn.open_clip import OpenClipSpec, OpenClipText
 from kontrast.nn.text import TextSpec, TextTower, TextTransformer
 from kontrast.nn.tokenizer import load_tokenizer
 
@@ -26,6 +28,7 @@ WEIGHTS, DESCRIPTION, SUBWORDS = "towers.safetensors", "towers.json", "tokenizer
 _NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
     TextTransformer.kind: (TextSpec, TextTransformer),
     Bert.kind: (BertSpec, Bert),
+    OpenClipText.kind: (OpenClipSpec, OpenClipText),
 }
 """The networks of text towers, each with the dataclass that it is built from."""
 
@@ -72,6 +75,37 @@ def projections(image_width: int, text_width: int, width: int) -> tuple[nn.Modul
     return nn.Identity(), nn.Identity()
 
 
+def open_clip_towers(
+    name: str,
+    *,
+    weights: str = "none",
+    channels: int = 3,
+    size: int | None = None,
+    context: int | None = None,
+) -> Towers:
+    """Both towers of a model of open_clip, which embed as it does; its projections are theirs, so that there are none.
+
+    Args:
+        name: open_clip's name of the model, such as `ViT-B-32`.
+        weights: `none` for random ones, a file in the layout of open_clip, or a tag, by which the hub is asked.
+        channels: 3, or 1, which is shown to each of the model's three.
+        size: Side of the images; by default the model's.
+        context: Most tokens of a text; by default the model's.
+
+    Raises:
+        InputError: No such model, weights or channels, or one that reads texts in another way than CLIP; or open_clip
+            is not installed.
+    """
+    open_clip.check_channels(channels)
+    size = size or open_clip.image_size(name)
+    model = open_clip.load_model(name, weights=weights, size=size, context=context)
+    spec = EncoderSpec(name=open_clip.PREFIX + name, channels=channels, size=size, mean=model.mean, std=model.std)
+    image = Encoder(model.image, spec)
+    image = image.to(memory_format=image.layout)  # type: ignore[call-overload]
+    text = TextTower(open_clip.clip_tokenizer(context=context or model.text.spec.context), model.text)
+    return Towers(image, text, *projections(image.width, text.width, 0), temperature=model.temperature)
+
+
 def save_towers(towers: Towers, run: Path) -> None:
     """Write text tower, projections and temperature beside a run's encoder: `towers.safetensors` and its `.json`."""
     weights = {
@@ -82,7 +116,7 @@ def save_towers(towers: Towers, run: Path) -> None:
     tokenizer, network = towers.text.tokenizer, towers.text.network
     described = {
         "text": {"kind": network.kind, **asdict(network.spec)},  # type: ignore[call-overload]
-        "tokenizer": {"start": tokenizer.start, "end": tokenizer.end, "context": tokenizer.context},
+        "tokenizer": {key: getattr(tokenizer, key) for key in ("start", "end", "context", "clean")},
     }
     tokenizer.save(run / SUBWORDS)
     with whole_file(run / DESCRIPTION) as text, whole_file(run / WEIGHTS) as partial:

@@ -3,6 +3,9 @@ import sys
 
 import pytest
 
+from kontrast.errors import InputError
+from kontrast.nn.import_timm import import_open_clip
+
 
 def python(code, *, path=None):
     return subprocess.run(
@@ -70,3 +73,9 @@ def test_operators_that_the_extension_lacks_are_declared_so_that_the_second_impo
     )
     assert mended.returncode == 0, mended.stderr
     assert mended.stdout == "nms torchvision::roi_align() -> ()\n"
+
+
+def test_where_open_clip_is_missing_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(InputError, match=r"pip install 'kontrast\[clip\]'"):
+        import_open_clip()
