@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,19 @@ import torch
 from kontrast.data import ImageSet
 from kontrast.distributed import allowed_cores
 
-PACKAGES = ("kontrast", "torch", "timm", "numpy", "scikit-learn")
+PACKAGES = ("kontrast", "torch", "timm", "numpy", "scikit-learn", "tokenizers")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the packages that shape results, and the kind of machine."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "device": device}
+    return {"python": platform.python_version(), **dict(_installed()), "device": device}
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # those of extras may be missing
+            yield name, version(name)
 
 
 def hardware() -> str:

@@ -85,8 +85,8 @@ def check_apart(tower: TextTower, data: ImageSet) -> None:
     seen = len(set(tower.tokenizer(sorted(different)).identity().tolist()))
     if seen < 2:
         raise InputError(
-            "clip learns which text belongs to which image, so texts differ to the tower; the "
-            f"{len(different)} of {data.name} are one to it, by lower case or their first {tower.tokenizer.context} tokens: "
+            f"clip learns which text belongs to which image, so texts differ to the tower; the {len(different)} of "
+            f"{data.name} are one to it, by lower case or their first {tower.tokenizer.context} tokens: "
             "raise --context, or name another column with --text-column"
         )
     if seen < len(different):

@@ -11,7 +11,9 @@ from sklearn.metrics import roc_auc_score
 import kontrast as package
 from kontrast import data
 from kontrast.commands.assemble import split
+from kontrast.commands.run import check_same_split
 from kontrast.data.tabular import Columns
+from kontrast.errors import InputError
 from kontrast.evaluate.corruptions import Corruption
 from kontrast.evaluate.features import apply
 from kontrast.nn.towers import load_towers
@@ -265,6 +267,17 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(words, said, matched, pair
     error = capsys.readouterr().err
     assert said.replace("{tmp}", str(tmp_path)) in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("changed", "flag"), [({"limit": 1000}, "--limit"), ({"ignore_groups": True}, "--ignore-groups")]
+)
+def test_another_style_is_no_test_of_a_run_whose_split_was_another(changed, flag):
+    settings = {"data": "sample:emoji/google", "limit": None, "ignore_groups": False}
+    check_same_split(settings, "sample:emoji/twitter")
+    check_same_split(settings | changed, "sample:emoji/google")
+    with pytest.raises(InputError, match=flag):
+        check_same_split(settings | changed, "sample:emoji/twitter")
 
 
 def test_a_run_without_towers_is_refused(run, kontrast, capsys):

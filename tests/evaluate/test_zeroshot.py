@@ -85,6 +85,14 @@ def test_labels_are_classes_by_name_by_what_stands_for_them_or_by_number(tmp_pat
         named.numbers(["bird", "cat"], "pets")
 
 
+def test_a_file_of_classes_may_begin_with_a_byte_order_mark_and_must_hold_texts(tmp_path):
+    path = tmp_path / "classes.json"
+    path.write_bytes(b'\xef\xbb\xbf{"classes": ["cat", "dog"]}')
+    assert read_classes(path).names == ("cat", "dog")
+    with pytest.raises(InputError, match="classes are names, each once"):
+        read_classes(written(tmp_path, '{"classes": ["cat", "half a pair \\ud83d"]}'))
+
+
 def test_denials_of_a_class_are_no_name_unless_the_file_says_otherwise(tmp_path):
     assert Classes(names=("mass",)).denials(0) == ["no mass"]
     found = read_classes(written(tmp_path, {"classes": ["mass"], "absent": ["without {}", "{} is absent"]}))

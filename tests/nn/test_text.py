@@ -206,11 +206,46 @@ def test_a_text_that_spells_a_mark_and_a_long_text_are_tokens_like_others(tmp_pa
         ({"model_type": "roberta"}, "says roberta"),
         ({"hidden_size": 20}, "does not hold the weights"),
         ({"num_hidden_layers": 1}, "does not hold the weights"),
+        ({"num_attention_heads": 3}, "3 heads and a width of 16"),
+        ({"num_attention_heads": 0}, "is wrong there"),
+        ({"hidden_size": "wide"}, "is wrong there"),
+        ({"vocab_size": 5}, "does not hold the weights"),
     ],
 )
 def test_another_architecture_than_the_file_describes_is_refused(changes, said, tmp_path):
     with pytest.raises(InputError, match=said):
         load_bert(bert_folder(tmp_path, **changes), context=10)
+
+
+def test_a_config_may_leave_out_what_every_bert_has_alike(tmp_path):
+    folder = bert_folder(tmp_path)
+    about = json.loads((folder / "config.json").read_text())
+    del about["layer_norm_eps"], about["type_vocab_size"]
+    (folder / "config.json").write_text(json.dumps(about))
+    assert load_bert(folder, context=10).network.spec == SMALL
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_weights_for_is_refused(tmp_path):
+    folder = bert_folder(tmp_path)
+    subwords = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    subwords.add_tokens([f"more{i}" for i in range(40)])
+    subwords.save(str(folder / "tokenizer.json"))
+    with pytest.raises(InputError, match="knows every token of its tokenizer"):
+        load_bert(folder, context=10)
+
+
+def test_a_model_whose_sentence_is_no_mean_of_tokens_is_refused(tmp_path):
+    folder = bert_folder(tmp_path)
+    (folder / "1_Pooling").mkdir()
+    about = folder / "1_Pooling/config.json"
+    about.write_text('{"word_embedding_dimension": 16, "pooling_mode_mean_tokens": true}')
+    load_bert(folder, context=10)
+    about.write_text('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
+    with pytest.raises(InputError, match="says pooling_mode_cls_token, so name another model"):
+        load_bert(folder, context=10)
+    about.write_text("[]")
+    with pytest.raises(InputError, match="is damaged"):
+        load_bert(folder, context=10)
 
 
 def test_a_tensor_too_few_or_too_many_a_missing_file_and_too_long_a_context_are_refused(tmp_path):
