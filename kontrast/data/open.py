@@ -24,7 +24,7 @@ from kontrast.data.images import ImageSet, fingerprint
 from kontrast.data.pairs import tell, with_texts_beside
 from kontrast.data.reading import Reading
 from kontrast.data.samples import PREFIX, SAMPLES, open_sample
-from kontrast.data.shards import is_shards, list_shards
+from kontrast.data.shards import is_shards, list_shards, tell_dotted
 from kontrast.data.tabular import Columns
 from kontrast.errors import InputError
 
@@ -107,6 +107,7 @@ def open(
     if isinstance(found, ArrayListing):
         images = _from_arrays(found, size=size, channels=channels)
     else:
+        tell_dotted(found, shown)
         tell(found, max_unreadable, shown)
         content = decoded(
             found,

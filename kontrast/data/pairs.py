@@ -149,16 +149,21 @@ def _refuse_ids_of_several(table: Table) -> None:
 
 def _texts_beside(found: FileListing) -> tuple[list[str], tuple[Unpaired, ...]]:
     """The text of each image, "" where there is none, and the reason of each that has none."""
-    there = {folder: set(os.listdir(folder)) for folder in {path.parent for path in found.paths}}
+    there = {folder: _text_files(folder) for folder in {path.parent for path in found.paths}}
     texts, bad = [], []
     for name, path in zip(found.names, found.paths, strict=True):
-        beside = _stem(path.name) + SUFFIX
         try:
-            texts.append(_text_of(path.with_name(beside) if beside in there[path.parent] else None))
+            texts.append(_text_of(there[path.parent].get(_stem(path.name))))
         except ValueError as reason:
             texts.append("")
             bad.append(Unpaired(name=name, reason=str(reason)))
     return texts, tuple(bad)
+
+
+def _text_files(folder: Path) -> dict[str, Path]:
+    """The files of text in a folder by their names without the suffix, which may be in capitals."""
+    names = sorted(os.listdir(folder))  # `a.txt` after `a.TXT`, so that it is the one where both are there
+    return {name[: -len(SUFFIX)]: folder / name for name in names if name.lower().endswith(SUFFIX)}
 
 
 def _text_of(path: Path | None) -> str:
