@@ -48,16 +48,10 @@ def gathered(table: Table) -> tuple[Table, tuple[tuple[str, ...], ...]]:
     Raises:
         InputError: Rows of one image differ in what else they say of it, or one `image_id` names several files.
     """
-    rows_of: dict[str, list[int]] = {}
-    for row, name in enumerate(table.columns[PATH]):
-        rows_of.setdefault(os.path.normpath(name), []).append(row)
     _refuse_ids_of_several(table)
-    first = table.take([rows[0] for rows in rows_of.values()])
-    agreed = {
-        name: _agreed(table, name, list(rows_of.values())) for name in table.columns if _OF_THE_IMAGE.fullmatch(name)
-    }
-    texts = tuple(tuple(dict.fromkeys(table.columns[TEXT][row] for row in rows)) for rows in rows_of.values())
-    return replace(first, columns=first.columns | agreed), texts
+    rows_of = _rows_of_images(table)
+    texts = tuple(tuple(dict.fromkeys(table.columns[TEXT][row] for row in rows)) for rows in rows_of)
+    return _one_row_each(table, rows_of), texts
 
 
 def with_texts_beside(found: FileListing, share: float) -> FileListing:
@@ -119,6 +113,19 @@ def _why_no_pair(folder: Path, name: str, text: str) -> str:
     return "no text" if text in _NOT_A_TEXT else ""
 
 
+def _rows_of_images(table: Table) -> list[list[int]]:
+    rows_of: dict[str, list[int]] = {}
+    for row, place in enumerate(table.places):
+        rows_of.setdefault(place, []).append(row)
+    return list(rows_of.values())
+
+
+def _one_row_each(table: Table, rows_of: Sequence[Sequence[int]]) -> Table:
+    first = table.take([rows[0] for rows in rows_of])
+    agreed = {name: _agreed(table, name, rows_of) for name in table.columns if _OF_THE_IMAGE.fullmatch(name)}
+    return replace(first, columns=first.columns | agreed)
+
+
 def _agreed(table: Table, column: str, rows_of: Sequence[Sequence[int]]) -> list[str]:
     """The one value, beside empty ones, that the rows of each image have in a column."""
     cells, found = table.columns[column], []
@@ -137,10 +144,10 @@ def _agreed(table: Table, column: str, rows_of: Sequence[Sequence[int]]) -> list
 
 def _refuse_ids_of_several(table: Table) -> None:
     seen: dict[str, int] = {}
-    names = table.columns[PATH]
+    names, places = table.columns[PATH], table.places
     for row, number in enumerate(table.columns.get("image_id", ())):
         first = seen.setdefault(number, row) if number else row
-        if os.path.normpath(names[first]) != os.path.normpath(names[row]):
+        if places[first] != places[row]:
             raise InputError(
                 f"an image_id stands for one image; {table.path}, {table.where[first]} and {table.where[row]}, give "
                 f"{number!r} to {names[first]!r} and {names[row]!r}: correct one of them"

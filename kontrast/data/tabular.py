@@ -62,6 +62,12 @@ class Table:
     where: list[str]
     """`(n,)`, where each row begins, for messages: "line 7"."""
 
+    @property
+    def places(self) -> list[str]:
+        """`(n,)` normal absolute paths of the rows' files, since a table may spell one file in several ways."""
+        folder = os.path.abspath(self.path.parent)
+        return [os.path.normpath(os.path.join(folder, name)) for name in self.columns[PATH]]
+
     def take(self, rows: list[int]) -> Table:
         """The table with these rows in this order; -1 is an empty row."""
         columns = {name: [cells[row] if row >= 0 else "" for row in rows] for name, cells in self.columns.items()}
@@ -185,10 +191,13 @@ def _as_text(value: Any) -> str:
 
 
 def _refuse_duplicates(table: Table) -> None:
-    path, count = Counter(map(os.path.normpath, table.columns[PATH])).most_common(1)[0]
+    places = table.places
+    place, count = Counter(places).most_common(1)[0]
     if count > 1:
+        cells = dict.fromkeys(cell for cell, other in zip(table.columns[PATH], places, strict=True) if other == place)
         raise InputError(
-            f"an image stands in a table once; {table.path} names {path!r} {count} times: keep one row of it"
+            f"an image stands in a table once; {table.path} names {' or '.join(map(repr, cells))} {count} times: keep "
+            "one row of it"
         )
 
 

@@ -72,6 +72,20 @@ def test_label_group_and_split_are_those_of_the_image_and_may_stand_in_one_of_it
     assert len(opened.group_names) == 2
 
 
+def test_one_file_in_several_spellings_is_one_image(pictures):
+    (pictures / "images" / "x").mkdir()
+    rows = [f"{pictures}/images/a.png,one,7", "images/a.png,two,7", "images/x/../a.png,three,7", "images/b.png,x,8"]
+    opened = data.open(table(pictures, *rows, header="image,text,image_id"))
+    assert len(opened) == 2
+    assert set(opened.texts) == {("one", "two", "three"), ("x",)}
+
+
+def test_one_file_in_two_spellings_is_refused_where_a_table_has_no_texts(pictures):
+    path = table(pictures, "images/a.png", f"{pictures}/images/a.png", header="image")
+    with pytest.raises(InputError, match=r"names 'images/a\.png' or '/.*/images/a\.png' 2 times"):
+        data.open(path)
+
+
 @pytest.mark.parametrize("column", ["label", "group", "split", "label:mass"])
 def test_rows_of_one_image_that_contradict_each_other_are_refused(pictures, column):
     values = ("train", "test") if column == "split" else ("0", "1")
