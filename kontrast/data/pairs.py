@@ -54,6 +54,18 @@ def gathered(table: Table) -> tuple[Table, tuple[tuple[str, ...], ...]]:
     return _one_row_each(table, rows_of), texts
 
 
+def without_texts(table: Table) -> Table:
+    """The table without its column of texts, if it has one, and then with one row for each image too.
+
+    Raises:
+        InputError: Rows of one image differ in what else they say of it.
+    """
+    if TEXT not in table.columns:
+        return table
+    known = _one_row_each(table, _rows_of_images(table))
+    return replace(known, columns={name: cells for name, cells in known.columns.items() if name != TEXT})
+
+
 def with_texts_beside(found: FileListing, share: float) -> FileListing:
     """The images of a folder with the texts of files of the same name in `.txt`, where there are any.
 

@@ -81,9 +81,9 @@ def list_shards(path: Path, cache: Path | None = None) -> FileListing:
     return FileListing(name=str(path), names=names, paths=paths, annotations=Annotations(), dotted=dotted)
 
 
-def tell_dotted(found: FileListing, shown: Callable[[str], str]) -> None:
-    """Count and name the images and texts that a shard holds under keys with dots."""
-    dotted = [shown(name) for name in found.dotted]
+def tell_dotted(found: FileListing, shown: Callable[[str], str], *, texts: bool) -> None:
+    """Count and name the images, and the texts where they are read, that a shard holds under keys with dots."""
+    dotted = [shown(name) for name in found.dotted if texts or not name.lower().endswith(SUFFIX)]
     if dotted:
         _log.warning(
             "%d files of %s are left out, since a key ends at its first dot, and what follows is not the suffix of an "

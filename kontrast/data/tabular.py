@@ -74,8 +74,13 @@ class Table:
         return replace(self, columns=columns, where=[self.where[row] if row >= 0 else "no row" for row in rows])
 
 
-def read_table(path: Path, columns: Columns | None = None) -> Table:
+def read_table(path: Path, columns: Columns | None = None, *, texts: bool = True) -> Table:
     """Reads a CSV (comma, semicolon or tab; UTF-8) or a Parquet file.
+
+    Args:
+        path: The table.
+        columns: What its columns are called, where that is not as usual.
+        texts: Whether a column of texts that `columns` names must be there.
 
     Raises:
         InputError: No such file, not a table, no column of images, no row, or, where there are no texts, an image that
@@ -85,7 +90,10 @@ def read_table(path: Path, columns: Columns | None = None) -> Table:
         raise InputError(f"a table must be an existing file; there is none at {path}: check the path")
     columns = columns or Columns()
     columns.check()
-    table = _renamed(READERS.get(path.suffix.lower(), _read_csv)(path, columns), columns)
+    table = READERS.get(path.suffix.lower(), _read_csv)(path, columns)
+    if not texts and columns.text not in table.columns:
+        columns = replace(columns, text=None)
+    table = _renamed(table, columns)
     if not table.where:
         raise InputError(f"a table must have a row for each image; {path} has none: check the file")
     if TEXT not in table.columns:

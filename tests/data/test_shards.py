@@ -214,6 +214,18 @@ def test_files_whose_keys_hold_a_dot_are_counted_and_named_whenever_the_shard_is
     assert "a.seg.png, 1.2.840.png, 1.2.840.txt, ...: write keys without dots" in caplog.text
 
 
+def test_without_texts_a_shard_has_the_images_of_one_without_texts(shard, caplog):
+    images = {"a.png": png(0), "b.png": png(1)}
+    plain = data.open(shard(images, name="plain.tar"))
+    texts = {"a.txt": b"one", "b.txt": bytes(3 << 20), "1.2.txt": b"x"}
+    path = shard(images | texts)
+    opened = data.open(path, texts=False)
+    assert caplog.text == ""
+    assert opened.texts is None
+    assert (opened.names, opened.fingerprint) == (plain.names, plain.fingerprint)
+    assert data.open(path, max_unreadable=0.5).texts == (("one",),)
+
+
 def test_names_of_files_whose_keys_hold_a_dot_are_aliased_too(shard, caplog):
     data.open(shard({"a.png": png(0), "1.2.840.png": png(2)}), alias_paths=True)
     assert "1 files of" in caplog.text
