@@ -55,6 +55,8 @@ class FileListing:
     """`(n,)` the row that first names each image, such as "line 7"; empty where there is no table."""
     unpaired: tuple[Unpaired, ...] = ()
     """What a table or folder of pairs holds besides, and why it is left out."""
+    dotted: tuple[str, ...] = ()
+    """Images and texts in shards that are left out, since their keys hold a dot."""
 
     def take(self, positions: NDArray[np.int64]) -> FileListing:
         """The images at `positions`."""

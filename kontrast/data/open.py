@@ -24,7 +24,7 @@ from kontrast.data.images import ImageSet, fingerprint
 from kontrast.data.pairs import tell, with_texts_beside
 from kontrast.data.reading import Reading
 from kontrast.data.samples import PREFIX, SAMPLES, open_sample
-from kontrast.data.shards import is_shards, list_shards
+from kontrast.data.shards import is_shards, list_shards, tell_dotted
 from kontrast.data.tabular import Columns
 from kontrast.errors import InputError
 
@@ -43,6 +43,7 @@ def open(
     group_pattern: str | None = None,
     alias_paths: bool = False,
     columns: Columns | None = None,
+    texts: bool = True,
     cache: str | Path | None = None,
 ) -> ImageSet:
     """Opens images, decoded once into a cache on disk, or read into memory where they are arrays.
@@ -57,14 +58,15 @@ def open(
     small squares stay as they are.
 
     Texts are those of a table's column `text` or `caption` (several rows of an image are several texts of it), or of
-    `.txt` files beside the images of a folder or shard.
+    `.txt` files beside the images of a folder or shard. With `texts=False` none is read, so that none can be missing,
+    and the images are what they would be if there were no texts.
 
     Args:
         source: A folder of pictures, DICOM files or volumes (sub-folders are classes, or train/validation/test and then
             classes), one such file or DICOMDIR, a `.csv` or `.parquet` table of files, an `.npz` of arrays, a shard of
             WebDataset (`.tar`) or a folder of them, `sample:NAME`, the folder of a known data set as `NAME:FOLDER` (see
-            `adapters`), an `ImageSet` (returned as it is), or a torch `Dataset` or sequence that yields image tensors
-            or pairs of one and a label.
+            `adapters`), an `ImageSet` (returned as it is, or without its texts), or a torch `Dataset` or sequence that
+            yields image tensors or pairs of one and a label.
         labels: A table for a folder: `path`, `label` (or `label:NAME` columns of 0 and 1), maybe `group` and `split`.
             Its paths are relative to the table or to the folder. Images that it does not name have no label.
         size: Side of the crop that the encoder will see.
@@ -76,13 +78,15 @@ def open(
             match names its group. Files in which it finds nothing are groups of their own.
         alias_paths: Whether names of files are replaced by aliases everywhere.
         columns: What the columns of tables are called, where that is not as usual.
+        texts: Whether to read texts. If not, the column of texts, `columns.text` and `.txt` files are ignored; several
+            rows of an image in a table with such a column are one row then, and every file that it names must exist.
         cache: Folder of the cache, else the environment's KONTRAST_CACHE or the user's cache folder.
 
     Raises:
         InputError: Anything about the data that cannot be used.
     """
     if isinstance(source, ImageSet):
-        return source
+        return source if texts or source.texts is None else source.with_texts(None)
     if channels is not None and channels < 1:
         raise InputError(
             f"images have at least one channel; got {channels}: choose 1, 3, or none to keep what the files have"
@@ -94,11 +98,11 @@ def open(
     root = None if cache is None else Path(cache)
     how = reading or Reading()
     how.check()
-    found = _listing(source, root, columns or Columns())
+    found = _listing(source, root, columns or Columns(), texts=texts)
     if labels is not None:
         found = _labelled(found, source, Path(labels), columns)
     is_plain_folder = _data_folder(source) is not None and not adapted(str(source))
-    if isinstance(found, FileListing) and (is_plain_folder or is_shards(source)):
+    if texts and isinstance(found, FileListing) and (is_plain_folder or is_shards(source)):
         found = with_texts_beside(found, max_unreadable)
     if group_pattern is not None:
         found = replace(found, annotations=_grouped(found, group_pattern))
@@ -107,6 +111,7 @@ def open(
     if isinstance(found, ArrayListing):
         images = _from_arrays(found, size=size, channels=channels)
     else:
+        tell_dotted(found, shown, texts=texts)
         tell(found, max_unreadable, shown)
         content = decoded(
             found,
@@ -124,13 +129,16 @@ def open(
     return _aliased(images, aliases.group, shown)
 
 
-def _listing(source: str | Path | Iterable[Any], cache: Path | None, columns: Columns) -> FileListing | ArrayListing:
+def _listing(
+    source: str | Path | Iterable[Any], cache: Path | None, columns: Columns, *, texts: bool
+) -> FileListing | ArrayListing:
     if isinstance(source, str) and source.startswith(PREFIX):
-        return open_sample(source.removeprefix(PREFIX), cache)
+        found = open_sample(source.removeprefix(PREFIX), cache)
+        return found if texts else replace(found, annotations=replace(found.annotations, texts=None))
     if isinstance(source, str) and (known := adapted(source)):
         return list_adapted(*known)
     if isinstance(source, str | Path):
-        return _from_path(Path(source).expanduser(), cache, columns)
+        return _from_path(Path(source).expanduser(), cache, columns, texts=texts)
     if isinstance(source, Iterable) or (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         return read_dataset(source, name=type(source).__name__)
     raise InputError(
@@ -139,11 +147,11 @@ def _listing(source: str | Path | Iterable[Any], cache: Path | None, columns: Co
     )
 
 
-def _from_path(path: Path, cache: Path | None, columns: Columns) -> FileListing | ArrayListing:
+def _from_path(path: Path, cache: Path | None, columns: Columns, *, texts: bool) -> FileListing | ArrayListing:
     if is_shards(path):
         return list_shards(path, cache)
     if path.is_file() and path.suffix.lower() in TABLES:
-        return table.list_table(path, columns)
+        return table.list_table(path, columns, texts=texts)
     if path.is_file():
         return list_npz(path) if path.suffix.lower() == ".npz" else list_file(path)
     if not path.exists() and str(path) in SAMPLES:

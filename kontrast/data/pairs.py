@@ -48,16 +48,22 @@ def gathered(table: Table) -> tuple[Table, tuple[tuple[str, ...], ...]]:
     Raises:
         InputError: Rows of one image differ in what else they say of it, or one `image_id` names several files.
     """
-    rows_of: dict[str, list[int]] = {}
-    for row, name in enumerate(table.columns[PATH]):
-        rows_of.setdefault(os.path.normpath(name), []).append(row)
     _refuse_ids_of_several(table)
-    first = table.take([rows[0] for rows in rows_of.values()])
-    agreed = {
-        name: _agreed(table, name, list(rows_of.values())) for name in table.columns if _OF_THE_IMAGE.fullmatch(name)
-    }
-    texts = tuple(tuple(dict.fromkeys(table.columns[TEXT][row] for row in rows)) for rows in rows_of.values())
-    return replace(first, columns=first.columns | agreed), texts
+    rows_of = _rows_of_images(table)
+    texts = tuple(tuple(dict.fromkeys(table.columns[TEXT][row] for row in rows)) for rows in rows_of)
+    return _one_row_each(table, rows_of), texts
+
+
+def without_texts(table: Table) -> Table:
+    """The table without its column of texts, if it has one, and then with one row for each image too.
+
+    Raises:
+        InputError: Rows of one image differ in what else they say of it.
+    """
+    if TEXT not in table.columns:
+        return table
+    known = _one_row_each(table, _rows_of_images(table))
+    return replace(known, columns={name: cells for name, cells in known.columns.items() if name != TEXT})
 
 
 def with_texts_beside(found: FileListing, share: float) -> FileListing:
@@ -119,6 +125,19 @@ def _why_no_pair(folder: Path, name: str, text: str) -> str:
     return "no text" if text in _NOT_A_TEXT else ""
 
 
+def _rows_of_images(table: Table) -> list[list[int]]:
+    rows_of: dict[str, list[int]] = {}
+    for row, place in enumerate(table.places):
+        rows_of.setdefault(place, []).append(row)
+    return list(rows_of.values())
+
+
+def _one_row_each(table: Table, rows_of: Sequence[Sequence[int]]) -> Table:
+    first = table.take([rows[0] for rows in rows_of])
+    agreed = {name: _agreed(table, name, rows_of) for name in table.columns if _OF_THE_IMAGE.fullmatch(name)}
+    return replace(first, columns=first.columns | agreed)
+
+
 def _agreed(table: Table, column: str, rows_of: Sequence[Sequence[int]]) -> list[str]:
     """The one value, beside empty ones, that the rows of each image have in a column."""
     cells, found = table.columns[column], []
@@ -137,10 +156,10 @@ def _agreed(table: Table, column: str, rows_of: Sequence[Sequence[int]]) -> list
 
 def _refuse_ids_of_several(table: Table) -> None:
     seen: dict[str, int] = {}
-    names = table.columns[PATH]
+    names, places = table.columns[PATH], table.places
     for row, number in enumerate(table.columns.get("image_id", ())):
         first = seen.setdefault(number, row) if number else row
-        if os.path.normpath(names[first]) != os.path.normpath(names[row]):
+        if places[first] != places[row]:
             raise InputError(
                 f"an image_id stands for one image; {table.path}, {table.where[first]} and {table.where[row]}, give "
                 f"{number!r} to {names[first]!r} and {names[row]!r}: correct one of them"
@@ -149,16 +168,21 @@ def _refuse_ids_of_several(table: Table) -> None:
 
 def _texts_beside(found: FileListing) -> tuple[list[str], tuple[Unpaired, ...]]:
     """The text of each image, "" where there is none, and the reason of each that has none."""
-    there = {folder: set(os.listdir(folder)) for folder in {path.parent for path in found.paths}}
+    there = {folder: _text_files(folder) for folder in {path.parent for path in found.paths}}
     texts, bad = [], []
     for name, path in zip(found.names, found.paths, strict=True):
-        beside = _stem(path.name) + SUFFIX
         try:
-            texts.append(_text_of(path.with_name(beside) if beside in there[path.parent] else None))
+            texts.append(_text_of(there[path.parent].get(_stem(path.name))))
         except ValueError as reason:
             texts.append("")
             bad.append(Unpaired(name=name, reason=str(reason)))
     return texts, tuple(bad)
+
+
+def _text_files(folder: Path) -> dict[str, Path]:
+    """The files of text in a folder by their names without the suffix, which may be in capitals."""
+    names = sorted(os.listdir(folder))  # `a.txt` after `a.TXT`, so that it is the one where both are there
+    return {name[: -len(SUFFIX)]: folder / name for name in names if name.lower().endswith(SUFFIX)}
 
 
 def _text_of(path: Path | None) -> str:

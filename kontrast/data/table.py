@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kontrast.data.annotations import Annotations, class_codes, group_codes, part_names
 from kontrast.data.folder import FileListing, Unpaired
-from kontrast.data.pairs import gathered, usable_rows
+from kontrast.data.pairs import gathered, usable_rows, without_texts
 from kontrast.data.tabular import PATH, TEXT, Columns, Table, read_table
 from kontrast.errors import InputError
 
@@ -20,30 +20,36 @@ _MULTI = "label:"
 _NOT_A_LABEL = {"nan", "NaN", "NAN", "None", "<NA>"}
 
 
-def list_table(path: Path, columns: Columns | None = None) -> FileListing:
+def list_table(path: Path, columns: Columns | None = None, *, texts: bool = True) -> FileListing:
     """The images of a table that is itself the data; its paths are relative to its own folder.
 
     With a column of texts, an image may have several rows, which are several texts of it, and a row without a file or
     a text is no error here, but one of `unpaired`.
 
+    Args:
+        path: The table.
+        columns: What its columns are called.
+        texts: Whether to read texts; if not, a row need not have one, and all rows of an image are one.
+
     Raises:
         InputError: As `read_table`; without texts, a file that does not exist; labels, parts that cannot be used.
     """
-    table = read_table(path, columns)
-    texts: tuple[tuple[str, ...], ...] | None = None
+    table = read_table(path, columns, texts=texts)
+    known: tuple[tuple[str, ...], ...] | None = None
     unpaired: tuple[Unpaired, ...] = ()
-    if TEXT in table.columns:
+    if texts and TEXT in table.columns:
         table, unpaired = usable_rows(table)
-        table, texts = gathered(table)
+        table, known = gathered(table)
     else:
+        table = without_texts(table)
         _refuse_missing(table)
     order = sorted(range(len(table.where)), key=lambda row: table.columns[PATH][row])
-    table, texts = table.take(order), texts and tuple(texts[row] for row in order)
+    table, known = table.take(order), known and tuple(known[row] for row in order)
     return FileListing(
         name=str(path),
         names=tuple(table.columns[PATH]),
         paths=tuple(path.absolute().parent / name for name in table.columns[PATH]),
-        annotations=replace(annotate(table), texts=texts),
+        annotations=replace(annotate(table), texts=known),
         where=tuple(table.where),
         unpaired=unpaired,
     )
@@ -71,9 +77,7 @@ def attach(listing: FileListing, path: Path, root: Path, columns: Columns | None
     Raises:
         InputError: As `read_table`; no column of labels; or a row that is none of the images.
     """
-    table = read_table(path, columns)
-    if TEXT in table.columns:
-        table, _ = gathered(table)
+    table = without_texts(read_table(path, columns, texts=False))
     if not any(name == "label" or name.startswith(_MULTI) for name in table.columns):
         raise InputError(
             f"a table of labels must have a column `label` or columns `{_MULTI}NAME`; {path} has "

@@ -62,14 +62,25 @@ class Table:
     where: list[str]
     """`(n,)`, where each row begins, for messages: "line 7"."""
 
+    @property
+    def places(self) -> list[str]:
+        """`(n,)` normal absolute paths of the rows' files, since a table may spell one file in several ways."""
+        folder = os.path.abspath(self.path.parent)
+        return [os.path.normpath(os.path.join(folder, name)) for name in self.columns[PATH]]
+
     def take(self, rows: list[int]) -> Table:
         """The table with these rows in this order; -1 is an empty row."""
         columns = {name: [cells[row] if row >= 0 else "" for row in rows] for name, cells in self.columns.items()}
         return replace(self, columns=columns, where=[self.where[row] if row >= 0 else "no row" for row in rows])
 
 
-def read_table(path: Path, columns: Columns | None = None) -> Table:
+def read_table(path: Path, columns: Columns | None = None, *, texts: bool = True) -> Table:
     """Reads a CSV (comma, semicolon or tab; UTF-8) or a Parquet file.
+
+    Args:
+        path: The table.
+        columns: What its columns are called, where that is not as usual.
+        texts: Whether a column of texts that `columns` names must be there.
 
     Raises:
         InputError: No such file, not a table, no column of images, no row, or, where there are no texts, an image that
@@ -79,7 +90,10 @@ def read_table(path: Path, columns: Columns | None = None) -> Table:
         raise InputError(f"a table must be an existing file; there is none at {path}: check the path")
     columns = columns or Columns()
     columns.check()
-    table = _renamed(READERS.get(path.suffix.lower(), _read_csv)(path, columns), columns)
+    table = READERS.get(path.suffix.lower(), _read_csv)(path, columns)
+    if not texts and columns.text not in table.columns:
+        columns = replace(columns, text=None)
+    table = _renamed(table, columns)
     if not table.where:
         raise InputError(f"a table must have a row for each image; {path} has none: check the file")
     if TEXT not in table.columns:
@@ -185,10 +199,13 @@ def _as_text(value: Any) -> str:
 
 
 def _refuse_duplicates(table: Table) -> None:
-    path, count = Counter(map(os.path.normpath, table.columns[PATH])).most_common(1)[0]
+    places = table.places
+    place, count = Counter(places).most_common(1)[0]
     if count > 1:
+        cells = dict.fromkeys(cell for cell, other in zip(table.columns[PATH], places, strict=True) if other == place)
         raise InputError(
-            f"an image stands in a table once; {table.path} names {path!r} {count} times: keep one row of it"
+            f"an image stands in a table once; {table.path} names {' or '.join(map(repr, cells))} {count} times: keep "
+            "one row of it"
         )
 
 

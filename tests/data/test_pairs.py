@@ -72,6 +72,20 @@ def test_label_group_and_split_are_those_of_the_image_and_may_stand_in_one_of_it
     assert len(opened.group_names) == 2
 
 
+def test_one_file_in_several_spellings_is_one_image(pictures):
+    (pictures / "images" / "x").mkdir()
+    rows = [f"{pictures}/images/a.png,one,7", "images/a.png,two,7", "images/x/../a.png,three,7", "images/b.png,x,8"]
+    opened = data.open(table(pictures, *rows, header="image,text,image_id"))
+    assert len(opened) == 2
+    assert set(opened.texts) == {("one", "two", "three"), ("x",)}
+
+
+def test_one_file_in_two_spellings_is_refused_where_a_table_has_no_texts(pictures):
+    path = table(pictures, "images/a.png", f"{pictures}/images/a.png", header="image")
+    with pytest.raises(InputError, match=r"names 'images/a\.png' or '/.*/images/a\.png' 2 times"):
+        data.open(path)
+
+
 @pytest.mark.parametrize("column", ["label", "group", "split", "label:mass"])
 def test_rows_of_one_image_that_contradict_each_other_are_refused(pictures, column):
     values = ("train", "test") if column == "split" else ("0", "1")
@@ -246,3 +260,74 @@ def test_the_name_of_a_text_is_that_of_its_image_without_what_says_its_kind(tmp_
     (tmp_path / text).write_text("here")
     found = found.__class__(name=found.name, names=(image,), paths=(tmp_path / image,), annotations=found.annotations)
     assert with_texts_beside(found, 0).annotations.texts == (("here",),)
+
+
+# Images alone, where there are texts
+
+
+def same(left, right):
+    """Whether two sets are the same but for their names."""
+    np.testing.assert_array_equal(left.pixels[left.rows], right.pixels[right.rows])
+    for field in ("names", "classes", "group_names", "fingerprint", "texts"):
+        assert getattr(left, field) == getattr(right, field), field
+    for field in ("labels", "groups", "parts"):
+        np.testing.assert_array_equal(getattr(left, field), getattr(right, field))
+    return True
+
+
+@pytest.mark.parametrize("column", ["text", "impression", "absent"])
+def test_without_texts_a_table_is_what_it_is_without_their_column(pictures, caplog, column):
+    rows = ["d,three,,p2,x,train", "b,one,cat,p1,x,test", "c,,dog,p1,y,train", "a,nan,,,y,"]
+    rows = [f"images/{row[0]}.png{row[1:]}" for row in rows]
+    path = table(pictures, *rows, header=f"image,{column.replace('absent', 'text')},label,group,image_id,split")
+    plain = [",".join([cells[0], *cells[2:]]) for cells in (row.split(",") for row in rows)]
+    other = table(pictures, *plain, header="image,label,group,image_id,split", name="plain.csv")
+    opened = data.open(path, texts=False, columns=None if column == "text" else Columns(text=column))
+    assert opened.texts is None
+    assert opened.names == tuple(f"images/{name}.png" for name in "abcd")
+    assert len({opened.group_names[code] for code in opened.groups[1:3]}) == 1
+    assert opened.skipped == ()
+    assert caplog.text == ""
+    assert same(opened, data.open(other))
+
+
+def test_without_texts_several_rows_of_an_image_are_one_image(pictures):
+    rows = ["images/b.png,two,cat", "images/a.png,,dog", "images/b.png,,", "images/b.png,deux,cat"]
+    opened = data.open(table(pictures, *rows, header="image,text,label"), texts=False)
+    assert opened.names == ("images/a.png", "images/b.png")
+    assert [opened.classes[code] for code in opened.labels] == ["dog", "cat"]
+    assert opened.texts is None
+
+
+def test_without_texts_an_image_of_a_table_that_is_not_there_is_refused_as_in_a_table_without_texts(pictures):
+    path = table(pictures, "images/a.png,x", "images/gone.png,y")
+    with pytest.raises(InputError, match=r"1 of 2 in .* do not exist"):
+        data.open(path, texts=False, max_unreadable=1.0)
+
+
+def test_without_texts_the_files_of_text_in_a_folder_are_not_even_opened(pictures, monkeypatch, caplog):
+    plain = data.open(pictures / "images")
+    write(pictures, a="0 0.5 0.5 0.1 0.1", b="")
+    (pictures / "images" / "c.txt").write_bytes(b"\xff")
+    monkeypatch.setattr("kontrast.data.pairs._text_of", lambda path: pytest.fail(f"opened {path}"))
+    opened = data.open(pictures / "images", texts=False)
+    assert same(opened, plain)
+    assert caplog.text == ""
+
+
+def test_a_table_of_labels_need_not_have_the_column_of_texts_of_other_tables(pictures):
+    path = table(pictures, "images/a.png,cat", header="image,label")
+    assert data.open(pictures / "images", labels=path, columns=Columns(text="report")).labels.tolist() == [
+        0,
+        -1,
+        -1,
+        -1,
+    ]
+
+
+def test_a_set_is_returned_as_it_is_or_without_its_texts(pictures):
+    opened = data.open(table(pictures, "images/a.png,x"))
+    assert data.open(opened) is opened
+    without = data.open(opened, texts=False)
+    assert without.texts is None
+    assert data.open(without, texts=False) is without

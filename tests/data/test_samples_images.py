@@ -305,6 +305,9 @@ def test_one_style_of_emoji_has_all_that_is_known_of_it_and_the_split_of_the_oth
     np.testing.assert_array_equal(google.labels, twitter.labels)
     np.testing.assert_array_equal(google.groups, twitter.groups)
     assert google.pixels[0].max() == 255
+    without = data.open("sample:emoji/google", texts=False)
+    assert without.texts is None
+    assert (without.names, without.fingerprint) == (google.names, google.fingerprint)
 
 
 def svg(path, *, title="", description="", keywords=()):

@@ -97,10 +97,16 @@ def test_a_path_that_leads_out_is_refused_and_nothing_is_written(shard, cache, t
 
 def test_files_that_are_too_large_are_refused(shard, monkeypatch):
     monkeypatch.setattr(shards, "MOST_OF_A_PICTURE", 1 << 20)
-    big = bytes((1 << 20) + 1)
-    for name in ("a.png", "a.txt"):
-        with pytest.raises(InputError, match=r"at most 1 MiB; .* 1,048,577 bytes"):
-            data.open(shard({name: big}))
+    with pytest.raises(InputError, match=r"at most 1 MiB; .* 1,048,577 bytes"):
+        data.open(shard({"a.png": bytes((1 << 20) + 1)}))
+
+
+def test_a_text_that_is_too_large_is_left_out_by_reason_and_no_more_of_it_is_written_than_shows_that(shard, cache):
+    entries = {"a.png": png(0), "a.txt": b"x" * (3 << 20), "b.png": png(1), "b.txt": b"two"}
+    opened = data.open(shard(entries), max_unreadable=0.5)
+    assert opened.names == ("b.png",)
+    assert opened.skipped == (("a.png", "text of more than a megabyte"),)
+    assert [path.stat().st_size for path in (cache / "shards").rglob("a.txt")] == [(1 << 20) + 1]
 
 
 def test_a_sparse_file_that_claims_to_be_an_image_is_not_unpacked(tmp_path):
@@ -123,6 +129,114 @@ def test_a_damaged_or_compressed_shard_is_refused_in_a_sentence(shard, damage, c
     with pytest.raises(InputError, match="whole and not compressed"):
         data.open(path)
     assert not list((cache / "shards").glob("*"))
+
+
+def headers(content):
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        return [entry.offset for entry in archive]
+
+
+def damaged(content, damage):
+    """Ways in which `tarfile` takes the rest of a tar for its end: in the header of the second file, or before it."""
+    second = headers(content)[1]
+    if damage == "checksum":
+        return content[: second + 5] + b"!" + content[second + 6 :]
+    if damage == "zeroed header":
+        return content[:second] + bytes(512) + content[second + 512 :]
+    return content[: second + {"cut header": 100, "cut between files": 0, "cut in a file": 700}[damage]]
+
+
+@pytest.mark.parametrize(
+    "damage", ["checksum", "zeroed header", "cut header", "cut between files", "cut in a file", "no end", "joined"]
+)
+def test_a_tar_that_would_seem_shorter_than_it_is_is_refused_and_nothing_of_it_is_kept(shard, cache, damage):
+    path = shard({"a.png": png(0), "b.png": png(1), "c.png": png(2)})
+    content = path.read_bytes()
+    if damage == "no end":
+        broken = content.rstrip(b"\0")
+        broken += bytes(-len(broken) % 512)
+    elif damage == "joined":
+        broken = content + content
+    else:
+        broken = damaged(content, damage)
+    path.write_bytes(broken)
+    with pytest.raises(InputError, match="whole and not compressed"):
+        data.open(path)
+    assert not list((cache / "shards").glob("*"))
+    path.write_bytes(content)
+    assert len(data.open(path)) == 3
+
+
+def test_a_tar_ends_with_one_block_of_zeros_or_many(shard):
+    path = shard({"a.png": png(0), "b.png": png(1)})
+    content = path.read_bytes().rstrip(b"\0")
+    content += bytes(-len(content) % 512)
+    for blocks in (1, 2, 5000):
+        path.write_bytes(content + bytes(512 * blocks))
+        os.utime(path, ns=(blocks, blocks))
+        assert len(data.open(path)) == 2
+
+
+def test_a_header_of_negative_size_is_refused_and_not_read_for_ever(shard, tmp_path):
+    entry = tarfile.TarInfo("a.png")
+    entry.size = -1024
+    path = tmp_path / "pairs.tar"
+    first = tarfile.TarInfo("b.png")
+    first.size = 0
+    path.write_bytes(first.tobuf(tarfile.GNU_FORMAT) + entry.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(InputError, match="whole and not compressed"):
+        data.open(path)
+
+
+@pytest.mark.parametrize(("kind", "size"), [(b"0", 1 << 80), (b"0", 1 << 60), (b"L", 1 << 62), (b"x", 1 << 80)])
+def test_a_header_that_claims_any_size_is_refused_in_a_sentence(tmp_path, kind, size):
+    first, entry = tarfile.TarInfo("b.txt"), tarfile.TarInfo("a.json")
+    entry.type, entry.size = kind, size
+    path = tmp_path / "pairs.tar"
+    path.write_bytes(first.tobuf(tarfile.GNU_FORMAT) + entry.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(InputError, match="whole and not compressed"):
+        data.open(path)
+
+
+def test_suffixes_may_be_in_capitals(shard):
+    entries = {"a.PNG": png(0), "a.TXT": b"one", "b.png": png(1), "b.Txt": b"two", "c.PNG": png(2), "c.txt": b"three"}
+    assert data.open(shard(entries)).texts == (("one",), ("two",), ("three",))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_files_whose_keys_hold_a_dot_are_counted_and_named_whenever_the_shard_is_opened(shard, caplog, times):
+    entries = {"a.png": png(0), "a.seg.png": png(1), "a.json": b"{}", "a.cls.json": b"{}", "1.2.840.png": png(2)}
+    path = shard(entries | {"1.2.840.txt": b"x", "x.1/b.png": png(3), "2.5.png": png(3)})
+    for _ in range(times):
+        caplog.clear()
+        assert data.open(path).names == ("a.png", "x.1/b.png")
+    assert "4 files of" in caplog.text
+    assert "a.seg.png, 1.2.840.png, 1.2.840.txt, ...: write keys without dots" in caplog.text
+
+
+def test_without_texts_a_shard_has_the_images_of_one_without_texts(shard, caplog):
+    images = {"a.png": png(0), "b.png": png(1)}
+    plain = data.open(shard(images, name="plain.tar"))
+    texts = {"a.txt": b"one", "b.txt": bytes(3 << 20), "1.2.txt": b"x"}
+    path = shard(images | texts)
+    opened = data.open(path, texts=False)
+    assert caplog.text == ""
+    assert opened.texts is None
+    assert (opened.names, opened.fingerprint) == (plain.names, plain.fingerprint)
+    assert data.open(path, max_unreadable=0.5).texts == (("one",),)
+
+
+def test_names_of_files_whose_keys_hold_a_dot_are_aliased_too(shard, caplog):
+    data.open(shard({"a.png": png(0), "1.2.840.png": png(2)}), alias_paths=True)
+    assert "1 files of" in caplog.text
+    assert "1.2.840" not in caplog.text
+
+
+def test_a_shard_of_nothing_but_keys_with_dots_is_refused_with_their_names(shard):
+    with pytest.raises(
+        InputError, match=r"no image, but 2 files whose keys hold a dot \(1\.2\.840\.png, 1\.2\.840\.txt"
+    ):
+        data.open(shard({"1.2.840.png": png(0), "1.2.840.txt": b"x"}))
 
 
 def test_a_file_and_a_folder_of_one_name_are_refused(shard):
