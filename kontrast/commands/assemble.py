@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from kontrast.nn.norms import Affine, kind
 from kontrast.nn.text import TextTower
 
 log = logging.getLogger("kontrast")
+
+
+Texts = Literal["auto", "read", "ignore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,9 @@ class DataOptions:
     """Column of a table that names the files; by default path, else image, else filepath."""
     text_column: str | None = None
     """Column of a table that says what they show; by default text, else caption, else title beside filepath."""
+    texts: Texts = "auto"
+    """Whether the texts of images are read, without which an image then counts as incomplete; `auto` reads them where
+    they are used: in clip and cyclip, `search` and `data check`."""
     delimiter: str | None = None
     """What parts the columns of a CSV, one character or `tab`; by default comma, semicolon or tab, as its first line
     has it."""
@@ -146,9 +152,20 @@ def open_data(options: DataOptions) -> ImageSet:
         group_pattern=options.group_pattern,
         alias_paths=options.alias_paths,
         columns=Columns(image=options.image_column, text=options.text_column, delimiter=options.delimiter),
+        texts=options.texts == "read",
     )
     found = replace(found, may_cut_groups=options.ignore_groups)
     return found if options.limit is None else _limited(found, options.limit)
+
+
+Options = TypeVar("Options", bound=DataOptions)
+
+
+def texts_settled(options: Options, *, are_used: bool) -> Options:
+    """The options with `auto` replaced by what it stands for."""
+    if options.texts != "auto":
+        return options
+    return replace(options, texts="read" if are_used else "ignore")
 
 
 def _reading(options: DataOptions) -> Reading:
@@ -213,8 +230,8 @@ def require_texts(data: ImageSet, what: str) -> None:
     """
     if data.texts is None:
         raise InputError(
-            f"{what} needs a text of each image; {data.name} has none, so name a table with columns image,text as the "
-            "data, or put a .txt file of the same name beside each image"
+            f"{what} needs a text of each image; {data.name} has none that is read, so name a table with columns "
+            "image,text as the data, or put a .txt file of the same name beside each image, without --texts ignore"
         )
     if len(set(map(frozenset, data.texts))) < 2:
         raise InputError(

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kontrast import distributed
-from kontrast.commands.assemble import DataOptions, as_written, data_name, open_data, write_json
+from kontrast.commands.assemble import DataOptions, as_written, data_name, open_data, texts_settled, write_json
 from kontrast.commands.call import keyword_call
 from kontrast.commands.flags import flags
 from kontrast.commands.provenance import provenance, versions
@@ -93,6 +93,7 @@ def run(options: Check) -> Checked:
     distributed.start()
     if options.out is not None:
         _check_folder(options.out)
+    options = texts_settled(options, are_used=True)
     data = open_data(_as_read_by_the_run(options))
     parts, split = _parts(options, data)
     checked = _checked(options, data, parts, split)

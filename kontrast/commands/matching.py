@@ -111,10 +111,10 @@ def score_matching(protocol: str, options: RunOptions, asked: MatchingOptions, d
         InputError: The run left no towers, its data lack the labels or texts, or are too few; or no such classes.
     """
     _check_flags(protocol, asked)
+    towers = load_towers(options.run).to(choose_device(device))
     by_text = protocol == "retrieval" or asked.classes == TEXTS
     instead = "ask by the texts of the images, --classes texts" if protocol == "zeroshot" else ""
     opened = open_run(options, protocol, by="texts" if by_text else "labels", instead=instead)
-    towers = load_towers(options.run).to(choose_device(device))
     change = None if asked.corrupt is None else Corruption(asked.corrupt)
     matched = _Matched(opened=opened, towers=towers, image=image_embeddings(towers, opened.test, change=change))
     scores = MATCHING[protocol](matched, asked)

@@ -27,6 +27,7 @@ from kontrast.commands.assemble import (
     require_labels,
     require_texts,
     split,
+    texts_settled,
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.provenance import provenance
@@ -71,6 +72,8 @@ class Pretrain(Fit, EncoderOptions, TextOptions, DataOptions):
 def run(options: Pretrain) -> Path:
     """Train a method on images and write its run; returns the folder."""
     distributed.start()
+    method = METHODS[named(options.method, METHODS, "method")]
+    options = texts_settled(options, are_used=method.reads_texts)
     train = split(open_data(options)).train
     pretrain_on(train, options, title=options.method)
     log.info("the encoder is in %s", options.out)

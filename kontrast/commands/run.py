@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -14,12 +14,14 @@ import yaml
 from kontrast.augment.policies import POLICIES
 from kontrast.commands.assemble import (
     DataOptions,
+    Options,
     check_test,
     data_name,
     open_data,
     require_labels,
     require_texts,
     split,
+    texts_settled,
 )
 from kontrast.commands.lineage import check_leaks
 from kontrast.data import ImageSet, samples
@@ -86,6 +88,7 @@ def open_run(
     encoder = load_encoder(options.run)
     trained_on = own_data(settings)
     chosen = trained_on if options.data is None else other_data(options, options.data, settings, encoder)
+    chosen = texts_settled(chosen, are_used=by == "texts")
     if options.labels is not None:
         chosen = replace(chosen, labels=options.labels)
     check_leaks(options.run, data_name(chosen.data))
@@ -163,10 +166,7 @@ def num_seen(trained_on: DataOptions, test: ImageSet) -> int:
     return int(np.isin(test.rows, original.rows).sum())
 
 
-T = TypeVar("T", bound=DataOptions)
-
-
-def read_as_trained(options: T, settings: Mapping[str, Any], *also: str) -> T:
+def read_as_trained(options: Options, settings: Mapping[str, Any], *also: str) -> Options:
     """The options under which other images are read as those of a run were; flags that are given win.
 
     Args:

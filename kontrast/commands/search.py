@@ -30,12 +30,12 @@ from rich.text import Text
 from torch import Tensor
 
 from kontrast import distributed
-from kontrast.commands.assemble import DataOptions, open_data, split
+from kontrast.commands.assemble import DataOptions, open_data, split, texts_settled
 from kontrast.commands.call import keyword_call
 from kontrast.commands.files import TABLES, check_out, path_cell, text_cell
 from kontrast.commands.flags import flags
 from kontrast.commands.provenance import versions
-from kontrast.commands.run import own_data, read_as_trained, run_settings
+from kontrast.commands.run import COLUMNS, own_data, read_as_trained, run_settings
 from kontrast.commands.texts import warn_of_cut
 from kontrast.data import ImageSet
 from kontrast.data.decode import pad
@@ -126,7 +126,8 @@ def _check(options: Search) -> None:
 def _chosen(options: Search, settings: dict[str, Any]) -> DataOptions:
     """How images are read: others as those of the run, its own in no other way, or their split would be another."""
     if options.data != "":
-        return read_as_trained(options, settings, "size", "channels", "alias_paths")
+        settled = texts_settled(options, are_used=True)
+        return read_as_trained(settled, settings, "size", "channels", "alias_paths", *COLUMNS)
     names = [f.name for f in fields(DataOptions) if f.name not in ("data", "alias_paths")]
     if given := flags(options, without={f.name for f in fields(options)} - {*names}):
         raise InputError(
@@ -154,7 +155,7 @@ def _open_query(file: Path, chosen: DataOptions, encoder: Encoder) -> ImageSet:
     """The image that is asked about, read as the data are, in as many channels as the encoder has."""
     own = encoder.spec.channels
     channels = own if own in (1, 3) else chosen.channels
-    plain = replace(chosen, labels=None, group_pattern=None, limit=None, alias_paths=False)
+    plain = replace(chosen, labels=None, group_pattern=None, limit=None, alias_paths=False, texts="ignore")
     found = open_data(replace(plain, data=str(file), channels=channels))
     if len(found) != 1:
         raise InputError(f"--image names one image; {file} holds {len(found)}, so save the one that you mean by itself")

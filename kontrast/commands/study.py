@@ -27,6 +27,7 @@ from kontrast.commands.assemble import (
     policy_files,
     require_labels,
     split,
+    texts_settled,
 )
 from kontrast.commands.call import keyword_call
 from kontrast.commands.pretrain import Pretrain, pretrain_on
@@ -81,6 +82,8 @@ def run(options: Study) -> Path:
     """Run what is missing of a study and write its page; returns the path of `report.html`."""
     distributed.start()
     _check(options)
+    used = [METHODS[variant(text, options.configs).method] for text in options.methods]
+    options = texts_settled(options, are_used=any(method.reads_texts for method in used))
     if options.repeats is not None:
         _check_new(options.out)
         check_settings(options.repeats, _settings(options))

@@ -145,7 +145,7 @@ def test_pairs_of_which_any_two_differ_pass(digits):
 
 
 def test_images_without_texts_are_refused_with_both_ways_to_give_them(digits):
-    with pytest.raises(InputError, match=r"clip needs a text of each image; sample:digits-5k has none, .*\.txt"):
+    with pytest.raises(InputError, match=r"clip needs a text of each image; sample:digits-5k has none that is read, .*\.txt"):
         require_texts(digits, "clip")
 
 
