@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kontrast.data.delimited import MOST_OF_A_CELL
 from kontrast.data.folder import FileListing, Unpaired
 from kontrast.data.formats import SUFFIXES, refuse_irregular
-from kontrast.data.tabular import PATH, TEXT, Table
+from kontrast.data.tabular import NOT_UTF8, PATH, TEXT, Table
 from kontrast.errors import InputError
 
 SUFFIX = ".txt"
@@ -122,7 +123,15 @@ def _why_no_pair(folder: Path, name: str, text: str) -> str:
         return "no image named"
     if not os.path.isfile(folder / name):
         return "no such file"
-    return "no text" if text in _NOT_A_TEXT else ""
+    return "no text" if text in _NOT_A_TEXT else _why_no_text(text)
+
+
+def _why_no_text(text: str) -> str:
+    if text == NOT_UTF8:
+        return "text that is not UTF-8"
+    if "\0" in text:
+        return "text with NUL characters"
+    return "text of more than a million characters" if len(text) > MOST_OF_A_CELL else ""
 
 
 def _rows_of_images(table: Table) -> list[list[int]]:
@@ -205,8 +214,8 @@ def _text_of(path: Path | None) -> str:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise ValueError("text that is not UTF-8") from None
-    if not text:
-        raise ValueError("empty text")
+    if reason := _why_no_text(text) if text else "empty text":
+        raise ValueError(reason)
     return text
 
 

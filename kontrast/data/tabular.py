@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from kontrast.data.delimited import read_rows
 from kontrast.errors import InputError
 
 PATH, TEXT = "path", "text"
 _PATHS = ("path", "image", "filepath")
 _TEXTS = ("text", "caption")
 _OPEN_CLIP = ("filepath", "title")
-_DELIMITERS = ",;\t"
 _TAB = {"tab", "\\t"}
 """What a shell passes on more easily than a tab."""
-_WIDE = (b"\xff\xfe", b"\xfe\xff")
+NOT_UTF8 = "\udcff"
+"""Stands for a cell of Parquet that is no UTF-8: half of a surrogate pair, which is in no text that was decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +95,7 @@ def read_table(path: Path, columns: Columns | None = None, *, texts: bool = True
     table = _renamed(table, columns)
     if not table.where:
         raise InputError(f"a table must have a row for each image; {path} has none: check the file")
+    _refuse_undecoded(table)
     if TEXT not in table.columns:
         _refuse_duplicates(table)
     return table
@@ -125,14 +125,7 @@ def _renamed(table: Table, wanted: Columns) -> Table:
 
 
 def _read_csv(path: Path, columns: Columns) -> Table:
-    text = _decoded(path)
-    delimiter = columns.separator or max(_DELIMITERS, key=text.partition("\n")[0].count)
-    try:
-        rows = _rows(text, delimiter)
-    except csv.Error as error:
-        raise InputError(
-            f"a table must be CSV text in UTF-8 or Parquet; {path} is not ({error}): save it anew"
-        ) from error
+    rows = read_rows(path, columns.separator)
     header = rows[0][1] if rows else []
     for where, row in rows:
         if len(row) != len(header):
@@ -148,31 +141,6 @@ def _read_csv(path: Path, columns: Columns) -> Table:
     )
 
 
-def _decoded(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a mark, and with line breaks of any system."""
-    content = path.read_bytes()
-    try:
-        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        guess = "UTF-16" if content[:2] in _WIDE else "an older encoding such as Windows-1252"
-        raise InputError(
-            f"a table must be CSV text in UTF-8 or Parquet; {path}, line {line}, holds the byte "
-            f"0x{content[error.start]:02x}, which is none ({guess}?): save it anew as UTF-8"
-        ) from error
-
-
-def _rows(text: str, delimiter: str) -> list[tuple[str, list[str]]]:
-    """Where each row that is not empty begins, and its cells; one in quotes may go over several lines."""
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    rows, line = [], 1
-    for row in reader:
-        if any(row):
-            rows.append((f"line {line}", [cell.strip() for cell in row]))
-        line = reader.line_num + 1
-    return rows
-
-
 def _read_parquet(path: Path, columns: Columns) -> Table:
     try:
         from pyarrow import ArrowException, parquet
@@ -186,8 +154,23 @@ def _read_parquet(path: Path, columns: Columns) -> Table:
     except (ArrowException, OSError) as error:
         raise InputError(f"a .parquet table must be a Parquet file; {path} is not ({error}): save it anew") from error
     _refuse_twins(path, content.column_names)
-    cells = {name: [_as_text(value) for value in content[name].to_pylist()] for name in content.column_names}
+    cells = {name: [_as_text(value) for value in _values(content[name])] for name in content.column_names}
     return Table(path=path, columns=cells, where=[f"row {row}" for row in range(1, content.num_rows + 1)])
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column of Arrow, which does not look whether its texts are UTF-8 before it decodes them."""
+    try:
+        return cast("list[Any]", column.to_pylist())
+    except UnicodeDecodeError:
+        return [_value(value) for value in column]
+
+
+def _value(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return NOT_UTF8
 
 
 def _as_text(value: Any) -> str:
@@ -196,6 +179,16 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     return str(value).strip()
+
+
+def _refuse_undecoded(table: Table) -> None:
+    """Of any column but that of the texts, where such a row is left out by reason."""
+    for name, cells in table.columns.items():
+        if name != TEXT and NOT_UTF8 in cells:
+            raise InputError(
+                f"a table's cells must be UTF-8; {table.path}, {table.where[cells.index(NOT_UTF8)]}, column {name}, "
+                "holds one that is not: save it anew"
+            )
 
 
 def _refuse_duplicates(table: Table) -> None:

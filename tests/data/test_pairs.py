@@ -3,9 +3,12 @@
 import logging
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import kontrast.data as data
+from kontrast.data.delimited import MOST_OF_A_CELL
 from kontrast.data.folder import list_folder
 from kontrast.data.pairs import MOST_BYTES, with_texts_beside
 from kontrast.data.table import list_table
@@ -191,6 +194,46 @@ def test_a_table_of_pairs_may_label_a_folder(pictures):
     assert data.open(pictures / "images", labels=path).labels.tolist() == [0, -1, -1, -1]
 
 
+def test_a_text_with_nul_characters_is_left_out_by_reason(pictures, caplog):
+    path = table(pictures, "images/a.png,one", "images/b.png,t\0wo", "images/c.png,three")
+    assert data.open(path, max_unreadable=0.4).texts == (("one",), ("three",))
+    assert "text with NUL characters: line 3 (images/b.png)" in caplog.text
+    assert len(data.open(path, texts=False)) == 3
+
+
+def arrow(folder, **columns):
+    """A Parquet file of bytes called text, which nothing on the way looks at."""
+    cells = {name: pa.array(values, pa.binary()).cast(pa.string(), safe=False) for name, values in columns.items()}
+    parquet.write_table(pa.table(cells), folder / "pairs.parquet")
+    return folder / "pairs.parquet"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"half \xed\xa0\xbd of a pair", "text that is not UTF-8"),
+        (b"gr\xf6sser", "text that is not UTF-8"),
+        (b"t\0wo", "text with NUL characters"),
+        (b"x" * (MOST_OF_A_CELL + 1), "text of more than a million characters"),
+    ],
+)
+def test_a_text_of_parquet_that_cannot_be_one_is_left_out_by_reason(pictures, text, reason, caplog):
+    path = arrow(pictures, image=[b"images/a.png", b"images/b.png", b"images/c.png"], text=[b"one", text, None])
+    assert data.open(path, max_unreadable=0.7).texts == (("one",),)
+    assert f"{reason}: row 2 (images/b.png); no text: row 3 (images/c.png)" in caplog.text
+    assert len(data.open(path, texts=False)) == 3
+
+
+@pytest.mark.parametrize("column", ["image", "label", "remark"])
+def test_another_cell_of_parquet_that_is_not_utf8_is_refused_with_its_place(pictures, column):
+    names = [b"images/a.png", b"images/b.png"]
+    path = arrow(pictures, **{"image": names, "text": [b"x", b"y"], column: [names[0], b"\xff"]})
+    with pytest.raises(
+        InputError, match=rf"row 2, column {'path' if column == 'image' else column}, holds one that is"
+    ):
+        data.open(path)
+
+
 # Folders
 
 
@@ -219,7 +262,11 @@ def test_a_folder_whose_texts_belong_to_no_image_has_none(pictures):
     [
         (None, "no text beside it"),
         (b" \n", "empty text"),
+        (b"\xef\xbb\xbf\n", "empty text"),
         (b"\xff\xfe", "text that is not UTF-8"),
+        (b"half \xed\xa0\xbd of a pair", "text that is not UTF-8"),
+        ("one".encode("utf-16"), "text that is not UTF-8"),
+        ("one".encode("utf-16-le"), "text with NUL characters"),
         (b"x" * (MOST_BYTES + 1), "text of more than a megabyte"),
     ],
 )
