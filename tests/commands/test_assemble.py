@@ -18,6 +18,7 @@ from kontrast.commands.assemble import (
     open_data,
     require_texts,
     split,
+    texts_settled,
 )
 from kontrast.errors import InputError
 
@@ -145,7 +146,9 @@ def test_pairs_of_which_any_two_differ_pass(digits):
 
 
 def test_images_without_texts_are_refused_with_both_ways_to_give_them(digits):
-    with pytest.raises(InputError, match=r"clip needs a text of each image; sample:digits-5k has none that is read, .*\.txt"):
+    with pytest.raises(
+        InputError, match=r"clip needs a text of each image; sample:digits-5k has none that is read, .*\.txt"
+    ):
         require_texts(digits, "clip")
 
 
@@ -163,5 +166,18 @@ def test_a_long_text_is_quoted_in_part(digits):
 def test_columns_and_delimiter_are_options(images, tmp_path):
     table = tmp_path / "pairs.csv"
     table.write_text(f"file|what\n{images}/dark/00.png|one\n{images}/light/00.png|two\n{images}/dark/00.png|three\n")
-    found = open_data(DataOptions(data=str(table), image_column="file", text_column="what", delimiter="|"))
+    found = open_data(
+        DataOptions(data=str(table), image_column="file", text_column="what", delimiter="|", texts="read")
+    )
     assert found.texts == (("one", "three"), ("two",))
+
+
+def test_a_method_that_reads_no_texts_is_not_disturbed_by_those_that_lack(images, tmp_path):
+    names = sorted(str(path) for path in images.rglob("*.png"))
+    table = tmp_path / "half.csv"
+    table.write_text("\n".join(["path,text", *(f"{name},{'words' if n % 2 else ''}" for n, name in enumerate(names))]))
+    assert len(open_data(texts_settled(DataOptions(data=str(table)), are_used=False))) == len(names)
+    with pytest.raises(InputError, match=r"24 of 48 pairs of .* lack one"):
+        open_data(texts_settled(DataOptions(data=str(table)), are_used=True))
+    kept = texts_settled(DataOptions(data=str(table), texts="ignore"), are_used=True)
+    assert open_data(kept).texts is None

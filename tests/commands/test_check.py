@@ -239,7 +239,19 @@ def test_texts_stay_off_the_page_with_the_images(pairs, tmp_path):
 
 def test_the_images_of_pairs_can_be_previewed(pairs, tmp_path):
     out = tmp_path / "sheet.png"
-    words = ["data", "preview", str(pairs), "--max-unreadable", "0.1", "--policy", "digits", "--images", "2"]
+    words = [
+        "data",
+        "preview",
+        str(pairs),
+        "--max-unreadable",
+        "0.1",
+        "--texts",
+        "read",
+        "--policy",
+        "digits",
+        "--images",
+        "2",
+    ]
     assert main([*words, "--views", "2", "--out", str(out)]) == 0
     with Image.open(out) as sheet:
         assert sheet.width > 300

@@ -42,7 +42,10 @@ def test_sizes_of_the_text_tower_are_those_asked_for(described):
 
 @pytest.mark.parametrize(
     ("texts", "said"),
-    [(None, "has none, so name a table"), ([["same"], ["same", "same"], ["same"]], "so texts must differ; all 3")],
+    [
+        (None, "has none that is read, so name a table"),
+        ([["same"], ["same", "same"], ["same"]], "so texts must differ; all 3"),
+    ],
 )
 def test_clip_without_texts_or_with_one_text_for_all_is_refused(texts, said, digits):
     with pytest.raises(InputError, match=said):
