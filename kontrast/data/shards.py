@@ -146,9 +146,9 @@ def _unpack(shard: Path, into: Path) -> list[str]:
         raise
     except _DAMAGED as error:
         raise InputError(
-            f"a shard must be a tar file that is whole and not compressed; {shard} is not ({error}): write it anew"
+            f"a shard must be a tar file that is whole and not compressed; {shard} is not "
+            f"({str(error) or type(error).__name__}): write it anew"
         ) from error
-
     return dotted
 
 
