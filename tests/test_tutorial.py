@@ -36,4 +36,4 @@ def test_the_tutorial_leaves_what_it_speaks_of(done):
 
 def test_the_tutorial_shows_every_command():
     shown = {next(verb for verb in VERBS if command.startswith(f"kontrast {verb} ")) for command in COMMANDS[1:]}
-    assert shown | {"data list"} >= set(VERBS) - {"embed"}
+    assert shown | {"data list"} >= set(VERBS) - {"embed", "search"}  # digits have no texts to search by

@@ -16,7 +16,8 @@ from kontrast.nn.text import TextSpec, text_tower
 SIDE = 8
 SMALL = {
     "byol": {"width": 16, "hidden": 16},
-    "clip": {"width": 8, "in_modal": 1.0, "cross_modal": 1.0},
+    "clip": {"width": 8},
+    "cyclip": {"width": 8},
     "ebclr": {"width": 8, "langevin_steps": 2},
     "moco": {"queue_size": 32},
     "simsiam": {"width": 16, "bottleneck": 8},
@@ -84,7 +85,7 @@ def build_method(build_encoder):
         kind = METHODS[name]
         config = kind.Config(**SMALL.get(name, {}) | settings)
         parts = {"num_classes": 2} if kind.reads_labels(config) else {}
-        if name == "clip":
+        if METHODS[name].reads_texts:
             torch.manual_seed(0)
             parts = {"text": text_tower(["dark", "light"] * 2, TextSpec(width=8, layers=1, heads=2, vocabulary=260))}
         encoder = build_encoder(net)
