@@ -52,10 +52,11 @@ QUESTIONS: dict[str, dict[str, list[str]]] = {
         "cross-32": [*BRIEF, "--cross-modal", "31.75"],
     },
     "batches": {
-        f"{form}-{size}": [*BRIEF, *weights, "--normalization", form, "--batch-size", str(size)]
-        for form, weights in (
+        f"{form}-{size}": [*BRIEF, *terms, "--batch-size", str(size)]
+        for form, terms in (
+            ("none", []),
             ("pairs", ["--in-modal", "31.75", "--cross-modal", "31.75"]),
-            ("rows", ["--in-modal", "0.25", "--cross-modal", "0.25"]),
+            ("rows", ["--in-modal", "0.25", "--cross-modal", "0.25", "--normalization", "rows"]),
         )
         for size in (32, 128, 512)
     },
