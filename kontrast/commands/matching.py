@@ -96,7 +96,7 @@ class _Question:
 
 
 def score_matching(protocol: str, options: RunOptions, asked: MatchingOptions, device: str) -> dict[str, Any]:
-    """Ask a run's towers about test images; the answer is written to `RUN/evaluations/PROTOCOL[-DATA][-CHANGE].json`.
+    """Ask a run's towers about test images; the answer is written to `RUN/evaluations`, as `_file_name` has it.
 
     Args:
         protocol: A name in `MATCHING`.

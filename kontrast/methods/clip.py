@@ -72,7 +72,7 @@ class CLIP(Method):
         cross_modal: float = 0.0
         """Weight of the sum of (<I_j, T_k> - <I_k, T_j>)^2, `cylambda2` of the authors' code; 0 for CLIP."""
         normalization: losses.Normalization = "pairs"
-        """What divides those sums over a batch of N: `pairs`, N (N - 1), so that a weight suits batches of any size;
+        """What divides those sums over a batch of N: `pairs`, N (N - 1), so that it does not grow with the batch;
         `rows`, N, as the authors released it. A weight for `pairs` is N - 1 times that for `rows`."""
         temperature: float = 0.07
         """Divides the cosines when training begins; it learns, within 0.01..1."""
